@@ -1,0 +1,35 @@
+# Two commands on a fresh machine: make demo, make test.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := $(wildcard setup.py pyproject.toml constraints.txt kernels/bodies/* kernels/cpu/*)
+
+.PHONY: demo test lint wheel clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/segreg demo -o demo
+
+test: $(VENV)/.test lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+
+wheel: $(VENV)/.test
+	$(BIN)/python -m build --wheel
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.runtime: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,export,test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo *.egg-info kernels/*.so

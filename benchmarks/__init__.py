@@ -1,0 +1,1 @@
+"""Measurements: accuracy on real data, and the records they leave."""

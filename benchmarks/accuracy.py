@@ -1,0 +1,123 @@
+"""Accuracy on real data: ``python -m benchmarks.accuracy``.
+
+Per data set and number of passes: Dice, HD95, folding inside regions and at seams, SD of the log
+Jacobian, seconds a stage. Zero passes is moment matching alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.datasets import DATASETS, Pair
+from benchmarks.record import write_record
+from segreg.engine.result import without_nan
+from segreg.engine.runtime import Engine
+
+MEASURES = {
+    "dice": "Dice",
+    "hd95_mm": "HD95 mm",
+    "folding_inside_percent": "folded inside %",
+    "folding_seams_percent": "folded seams %",
+    "log_jacobian_sd": "SD log J",
+}
+
+
+def measure_pair(engine: Engine, pair: Pair) -> dict[str, Any]:
+    """Register once; measures, seconds a stage, and Dice per region."""
+    result = engine.register(pair.moving, pair.fixed, pair.moving_labels, pair.fixed_labels)
+    quality = result.quality
+    return {
+        "pair": pair.id,
+        "dice_before": quality.dice_before,
+        **{name: getattr(quality, name) for name in MEASURES},
+        "dice_by_region": {region.name: region.dice for region in quality.regions},
+        "seconds": result.watch.seconds,
+        "compute_s": result.watch.compute,
+    }
+
+
+def measure_dataset(
+    name: str, pairs: list[Pair], engines: dict[int, Engine], console: Console
+) -> list[dict[str, Any]]:
+    """One case per number of passes, with the raw figures of every pair."""
+    cases = []
+    for passes, engine in engines.items():
+        measure_pair(engine, pairs[0])  # warm
+        rows = [
+            measure_pair(engine, pair)
+            for pair in track(pairs, f"{name}, {passes} passes", console=console, transient=True)
+        ]
+        cases.append(
+            {
+                "id": f"accuracy/{name}/{passes}",
+                "dataset": name,
+                "passes": passes,
+                "pairs": len(rows),
+                "dice_before": mean(row["dice_before"] for row in rows),
+                **{m: mean(row[m] for row in rows) for m in MEASURES},
+                "unit": "s",
+                "samples": [row["compute_s"] for row in rows],
+                "median": median(row["compute_s"] for row in rows),
+                "rows": rows,
+            }
+        )
+    return cases
+
+
+def print_table(cases: list[dict[str, Any]], console: Console) -> None:
+    table = Table()
+    for column in ("data", "pairs", "passes", "before", *MEASURES.values(), "compute s"):
+        table.add_column(column, justify="left" if column == "data" else "right")
+    for case in cases:
+        table.add_row(
+            case["dataset"],
+            str(case["pairs"]),
+            str(case["passes"]),
+            f"{case['dice_before']:.3f}",
+            *[f"{case[m]:.3f}" for m in MEASURES],
+            f"{case['median']:.2f}",
+        )
+    console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--package", default="shapes")
+    parser.add_argument("--backend")
+    parser.add_argument("--passes", type=int, nargs="+", default=[0, 1, 2, 4])
+    parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
+    parser.add_argument("--pairs", type=int, help="at most so many pairs of each data set")
+    parser.add_argument("--no-record", action="store_true")
+    options = parser.parse_args()
+    console = Console(width=140)
+    engines = {
+        n: Engine(options.package, backend=options.backend, passes=n) for n in options.passes
+    }
+    cases = []
+    for name in options.datasets:
+        pairs = list(DATASETS[name](options.data))[: options.pairs]
+        cases += measure_dataset(name, pairs, engines, console)
+    print_table(cases, console)
+    if not options.no_record:
+        first = next(iter(engines.values()))
+        path = write_record(
+            "accuracy",
+            without_nan(cases),
+            package={"name": first.package.name, "digest": first.package.digest},
+            backend={"name": first.backend.name, "precision": first.backend.precision},
+            peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        )
+        console.print(f"record: {path}")
+
+
+if __name__ == "__main__":
+    main()

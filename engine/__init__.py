@@ -1,0 +1,1 @@
+"""Runtime: volumes, regions, backends, pipeline, quality, report."""

@@ -1,0 +1,147 @@
+"""The background is a region too: everything that is labelled, seen as one.
+
+Organs lie differently against each other on the two sides. One affine map would then carry
+background voxels into organs that lie elsewhere, and the organs would appear twice. So the background
+starts from a flow: surface points of all regions are taken from where the global affine puts them to
+where their regions' maps put them, along straight lines, and a spline through their velocities
+carries the rest of space along, in small steps so that it stays invertible (after Joshi and Miller
+2000). From there the network registers the union of all regions like any region.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segreg.engine.canvases import Canvases
+from segreg.engine.regions import RegionPlan, Side
+
+Array = NDArray[np.float64]
+FloatArray = NDArray[np.float32]
+
+POINTS = 800  # surface points in all, shared between the regions by their surface
+LEAST_POINTS = 8  # of any region
+SMOOTHING = 2.0  # mm; regions may slide, so touching surfaces can ask for different things
+STEP = 0.02  # of the labelled box's diagonal that a surface point may move in one step
+MOST_STEPS = 8
+
+
+def union_plan(plan: RegionPlan) -> RegionPlan:
+    """The plan of one region that holds all regions of ``plan``, starting from the global affine."""
+
+    def union(side: Side) -> Side:
+        return Side.measure(side.image, (side.region_map > 0).astype(np.int32), 1, side.affine)
+
+    maps = plan.background[None]
+    return RegionPlan(union(plan.moving), union(plan.fixed), maps, plan.background)
+
+
+def flow_background(
+    fields: FloatArray,
+    distances: FloatArray,
+    regions: Canvases,
+    union: Canvases,
+    spacing: NDArray[np.float64],
+) -> FloatArray:
+    """Displacement (1, 3, s, s, s) of the union, in cells of its field, that the flow leads to.
+
+    Parameters
+    ----------
+    fields, distances : (K, 3, s, s, s) displacement in field cells, (K, s, s, s) mm to the region.
+    regions, union : canvases of the regions and of their union.
+    spacing : (3,) mm of the fixed grid.
+    """
+    source, target = _surface_points(fields, distances, regions)
+    cells = np.indices((union.field,) * 3).reshape(3, -1).T
+    to_field = union.to_field[0].astype(np.float64)
+    voxels = (cells - to_field[:, 3]) / np.diagonal(to_field)
+    affine = union.background.astype(np.float64)
+    moved = _flow(
+        (voxels @ affine[:, :3].T + affine[:, 3]) * spacing,
+        (source @ affine[:, :3].T + affine[:, 3]) * spacing,
+        target * spacing,
+    )
+    # The union's map is to_voxel (q + u): undo to_voxel to get q + u.
+    to_voxel = union.to_voxel[0].astype(np.float64)
+    arrived = (moved / spacing - to_voxel[:, 3]) @ np.linalg.inv(to_voxel[:, :3]).T
+    displacement = (arrived - cells).T.reshape(1, 3, *(union.field,) * 3)
+    return np.ascontiguousarray(displacement, np.float32)
+
+
+def _flow(where: Array, start: Array, target: Array) -> Array:
+    """Carry ``where`` (N, 3) along with points that move from ``start`` to ``target`` (n, 3), mm."""
+    way = target - start
+    diagonal = np.linalg.norm(np.ptp(start, axis=0))
+    longest = np.percentile(np.linalg.norm(way, axis=1), 95)
+    steps = int(np.clip(np.ceil(longest / max(STEP * diagonal, 1e-6)), 1, MOST_STEPS))
+    for step in range(steps):
+        points = start + way * (step / steps)
+        weights, affine = fit_spline(points, way / steps)
+        where = where + evaluate_spline(where, points, weights, affine)
+    return where
+
+
+def fit_spline(points: Array, values: Array) -> tuple[Array, Array]:
+    """Weights (n, 3) and affine part (4, 3) of ``f(x) = sum w_i |x - x_i| + affine(x)``.
+
+    The kernel ``|r|`` is the one of least bending energy in three dimensions (Duchon 1977).
+    """
+    count = len(points)
+    centre = points.mean(0)
+    points = points - centre
+    kernel = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    polynomial = np.column_stack([points, np.ones(count)])
+    system = np.zeros((count + 4, count + 4))
+    # |r| is conditionally negative definite, so smoothing enters with a minus.
+    system[:count, :count] = kernel - SMOOTHING * np.eye(count)
+    system[:count, count:] = polynomial
+    system[count:, :count] = polynomial.T
+    # Points in one plane, as in a 2-D image, leave the affine part free: hold it down.
+    system[count:, count:] = -1e-3 * np.eye(4)
+    solution = np.linalg.solve(system, np.concatenate([values, np.zeros((4, 3))]))
+    weights, affine = solution[:count], solution[count:]
+    affine[3] -= centre @ affine[:3]
+    return weights, affine
+
+
+def evaluate_spline(where: Array, points: Array, weights: Array, affine: Array) -> Array:
+    """Values (N, 3) of a fitted spline at ``where`` (N, 3); single precision inside."""
+    centre = points.mean(0)
+    near = (where - centre).astype(np.float32)
+    far = (points - centre).astype(np.float32)
+    squares = near @ (-2 * far.T)
+    squares += np.square(near).sum(1)[:, None]
+    squares += np.square(far).sum(1)
+    distance = np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
+    return np.asarray(distance @ weights.astype(np.float32) + where @ affine[:3] + affine[3])
+
+
+def _surface_points(
+    fields: FloatArray, distances: FloatArray, canvases: Canvases
+) -> tuple[Array, Array]:
+    """Points on the regions' surfaces and where their maps take them, (n, 3) fixed voxels."""
+    surfaces = [np.argwhere(_surface(region == 0)) for region in distances]
+    total = sum(len(surface) for surface in surfaces)
+    spare = max(POINTS - LEAST_POINTS * len(surfaces), 0)
+    source, target = [], []
+    for k, surface in enumerate(surfaces):
+        wanted = LEAST_POINTS + spare * len(surface) // max(total, 1)
+        # A fixed shuffle spreads the points without the grid's own pattern.
+        order = np.random.default_rng(0).permutation(len(surface))[:wanted]
+        cells = surface[order]
+        to_field = canvases.to_field[k].astype(np.float64)
+        source.append((cells - to_field[:, 3]) / np.diagonal(to_field))
+        moved = cells + fields[k][:, cells[:, 0], cells[:, 1], cells[:, 2]].T
+        to_voxel = canvases.to_voxel[k].astype(np.float64)
+        target.append(moved @ to_voxel[:, :3].T + to_voxel[:, 3])
+    return np.concatenate(source), np.concatenate(target)
+
+
+def _surface(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Cells of the region with a face neighbour outside it; the grid's border counts as outside."""
+    padded = np.pad(inside, 1)
+    interior = inside.copy()
+    for axis in range(3):
+        for shift in (-1, 1):
+            interior &= np.roll(padded, shift, axis)[1:-1, 1:-1, 1:-1]
+    return inside & ~interior

@@ -1,0 +1,100 @@
+"""Place each region on its own canvas and keep the maps between canvas, field and both grids.
+
+All maps act on (z, y, x) voxel indices whose integers are voxel centres; a canvas of S cells covers
+the fixed region's bounding box plus a margin, every axis scaled on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segreg.engine.geometry import index_to_world, spacing_of
+from segreg.engine.regions import RegionPlan
+
+Array = NDArray[np.float64]
+
+MAX_SUPERSAMPLE = 2
+
+
+@dataclass(frozen=True)
+class Canvases:
+    """Maps of all K regions, ready for the kernels (float32, C-contiguous).
+
+    Attributes
+    ----------
+    to_fixed, to_moving : (K, 3, 4) canvas cell -> voxel of that side.
+    to_field : (K, 3, 4) fixed voxel -> field cell (diagonal).
+    to_voxel : (K, 3, 4) field cell -> mapped position, in voxels of the fixed grid.
+    background : (3, 4) fixed voxel -> position mapped by A_0, in voxels of the fixed grid.
+    spacing : (K, 3) mm per field cell.
+    supersample_fixed, supersample_moving : (K, 3) int32 samples per canvas cell and axis.
+    """
+
+    canvas: int
+    field: int
+    to_fixed: NDArray[np.float32]
+    to_moving: NDArray[np.float32]
+    to_field: NDArray[np.float32]
+    to_voxel: NDArray[np.float32]
+    background: NDArray[np.float32]
+    spacing: NDArray[np.float32]
+    supersample_fixed: NDArray[np.int32]
+    supersample_moving: NDArray[np.int32]
+
+
+def place_canvases(plan: RegionPlan, canvas: int, stride: int, margin: float) -> Canvases:
+    """Canvases of ``canvas`` cells whose fields have ``canvas / stride`` cells.
+
+    The box that a region's canvas covers does not depend on the number of cells.
+
+    Parameters
+    ----------
+    margin : share of the bounding box added on each side, at least one voxel.
+    """
+    to_world = index_to_world(plan.fixed.affine)
+    from_world = np.linalg.inv(to_world)
+    low = plan.fixed.stats.low[1:] - 0.5
+    high = plan.fixed.stats.high[1:] - 0.5
+    border = np.maximum((high - low) * margin, 1.0)
+    low, size = low - border, high - low + 2 * border
+
+    to_fixed = _cells(low, size / canvas)
+    field_to_fixed = _cells(low, size / canvas * stride)
+    mapped = from_world @ plan.maps @ to_world
+    to_moving = np.linalg.inv(index_to_world(plan.moving.affine)) @ plan.maps @ to_world @ to_fixed
+    return Canvases(
+        canvas=canvas,
+        field=canvas // stride,
+        to_fixed=_kernel_form(to_fixed),
+        to_moving=_kernel_form(to_moving),
+        to_field=_kernel_form(np.linalg.inv(field_to_fixed)),
+        to_voxel=_kernel_form(mapped @ field_to_fixed),
+        background=_kernel_form(from_world @ plan.background @ to_world),
+        spacing=np.ascontiguousarray(
+            size / canvas * stride * spacing_of(plan.fixed.affine), np.float32
+        ),
+        supersample_fixed=_supersample(to_fixed),
+        supersample_moving=_supersample(to_moving),
+    )
+
+
+def _cells(low: Array, step: Array) -> Array:
+    """Maps (K, 4, 4) from cells of size ``step`` voxels, the first starting at ``low``."""
+    maps = np.zeros((len(step), 4, 4))
+    maps[:, (0, 1, 2), (0, 1, 2)] = step
+    maps[:, :3, 3] = low + step / 2
+    maps[:, 3, 3] = 1
+    return maps
+
+
+def _supersample(maps: Array) -> NDArray[np.int32]:
+    """Samples per cell and axis, so that no voxel falls between them."""
+    step = np.linalg.norm(maps[:, :3, :3], axis=1)
+    return np.clip(np.rint(step), 1, MAX_SUPERSAMPLE).astype(np.int32)
+
+
+def _kernel_form(maps: Array) -> NDArray[np.float32]:
+    return np.ascontiguousarray(maps[..., :3, :], np.float32)

@@ -1,0 +1,163 @@
+"""From label numbers to regions: which labels are registered, grouped how, under what name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segreg.engine.errors import InputError
+
+Groups = Mapping[str, Sequence[int]]
+
+MAX_REGIONS = 10_000  # far beyond any atlas: a label map of that many is an image
+
+
+@dataclass(frozen=True)
+class LabelScheme:
+    """The regions of one pair, numbered 1..K in this order.
+
+    Attributes
+    ----------
+    names : K region names.
+    labels : K tuples of the label numbers that make up each region.
+    notes : sentences for the result: labels on one side only, labels left out.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[tuple[int, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def region_map(self, label_map: NDArray[np.integer]) -> NDArray[np.int32]:
+        """``label_map`` (D, H, W) with every label replaced by its region number, 0 elsewhere."""
+        numbers = np.array([label for group in self.labels for label in group])
+        regions = np.repeat(
+            np.arange(1, len(self) + 1, dtype=np.int32), [len(group) for group in self.labels]
+        )
+        top = int(label_map.max())
+        if top < 1 << 20:
+            table = np.zeros(top + 1, np.int32)
+            inside = numbers <= top
+            table[numbers[inside]] = regions[inside]
+            return table[label_map]
+        order = np.argsort(numbers)
+        place = np.searchsorted(numbers[order], label_map).clip(max=len(numbers) - 1)
+        found = numbers[order][place] == label_map
+        return np.where(found, regions[order][place], 0).astype(np.int32)
+
+
+def present_labels(label_map: NDArray[np.integer]) -> list[int]:
+    """Label numbers that occur in ``label_map``, ascending, background (0) left out."""
+    if label_map.max() < 1 << 20:
+        counts = np.bincount(label_map.ravel())
+        return [int(label) for label in np.flatnonzero(counts) if label > 0]
+    return [int(label) for label in np.unique(label_map) if label > 0]
+
+
+def make_scheme(
+    moving_labels: NDArray[np.integer],
+    fixed_labels: NDArray[np.integer],
+    *,
+    groups: Groups | None = None,
+    select: Sequence[int] | None = None,
+) -> LabelScheme:
+    """Regions present on both sides; what is left out is said in ``notes``.
+
+    Parameters
+    ----------
+    groups : region name -> label numbers; labels in no group are left out.
+    select : use only these label numbers.
+
+    Raises
+    ------
+    InputError : no region on both sides, or a label in two groups.
+    """
+    moving, fixed = set(present_labels(moving_labels)), set(present_labels(fixed_labels))
+    wanted = moving | fixed if select is None else set(select)
+    if groups is None:
+        candidates = {f"label {label}": (label,) for label in sorted(wanted)}
+    else:
+        candidates = {
+            name: tuple(label for label in labels if label in wanted)
+            for name, labels in _checked(groups).items()
+        }
+    names, labels, notes = [], [], []
+    for name, numbers in candidates.items():
+        on_moving, on_fixed = moving.intersection(numbers), fixed.intersection(numbers)
+        if on_moving and on_fixed:
+            names.append(name)
+            labels.append(numbers)
+        elif on_moving or on_fixed:
+            side = "moving" if on_moving else "fixed"
+            notes.append(f"{name} is only in the {side} label map and is not registered")
+        elif select is not None or groups is not None:
+            notes.append(f"{name} is in neither label map")
+    left_out = sorted((moving & fixed) - {label for group in labels for label in group})
+    if left_out:
+        notes.append(f"labels not registered, as asked: {', '.join(map(str, left_out))}")
+    if not names:
+        raise InputError(
+            "labels: expected at least one region on both sides, got "
+            f"{_shorten(sorted(moving))} on the moving and {_shorten(sorted(fixed))} on the fixed "
+            f"side{_asked(select)}. Give both sides the same label numbers, or join them with groups."
+        )
+    if len(names) > MAX_REGIONS:
+        raise InputError(f"labels: at most {MAX_REGIONS} regions, got {len(names)}. Group them.")
+    return LabelScheme(tuple(names), tuple(labels), tuple(notes))
+
+
+def read_groups(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """Groups from a JSON file such as ``{"left lung": [1, 2], "heart": 5}``."""
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path.name}: expected a JSON object of groups, could not read it ({error})."
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f'{path.name}: expected an object like {{"left lung": [1, 2]}}, '
+            f"got {type(content).__name__}."
+        )
+    return _checked(content)
+
+
+def _checked(groups: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+    checked: dict[str, tuple[int, ...]] = {}
+    owner: dict[int, str] = {}
+    for name, value in groups.items():
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if not numbers or not all(_is_label(n) for n in numbers):
+            raise InputError(
+                f"groups: {name!r} expects positive label numbers such as [1, 2], got {value!r}."
+            )
+        for number in numbers:
+            if owner.setdefault(int(number), name) != name:
+                raise InputError(
+                    f"groups: label {number} is in both {owner[int(number)]!r} and {name!r}; "
+                    "a voxel can belong to one region only."
+                )
+        checked[name] = tuple(int(n) for n in numbers)
+    return checked
+
+
+def _is_label(number: object) -> bool:
+    whole = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
+    return whole and int(number) > 0  # type: ignore[call-overload]
+
+
+def _asked(select: Sequence[int] | None) -> str:
+    return "" if select is None else f", and {_shorten(sorted(select))} asked for"
+
+
+def _shorten(labels: list[int]) -> str:
+    shown = ", ".join(map(str, labels[:8]))
+    return f"labels {shown}{' ...' if len(labels) > 8 else ''}" if labels else "no label"

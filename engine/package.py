@@ -1,0 +1,193 @@
+"""Model packages: a folder or zip with metadata, networks and checksums; verified before use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from segreg.engine.errors import PackageError
+
+METADATA = "configs/metadata.json"
+REGISTRATION = "models/registration.onnx"
+CHECKSUMS = "SHA256SUMS"
+MAX_UNPACKED = 2 << 30  # bytes; a zip that promises more is refused before anything is unpacked
+
+
+@dataclass(frozen=True)
+class Package:
+    """A verified model package.
+
+    Attributes
+    ----------
+    folder : where its files lie.
+    metadata : the whole of ``configs/metadata.json``.
+    digest : SHA-256 over the checksum list; names this exact package.
+    """
+
+    folder: Path
+    metadata: dict[str, Any]
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return str(self.metadata["name"])
+
+    @property
+    def version(self) -> str:
+        return str(self.metadata["version"])
+
+    @property
+    def licence(self) -> str:
+        return str(self.metadata["license"])
+
+    @property
+    def intended_use(self) -> str:
+        return str(self.metadata.get("intended_use", ""))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The ``segreg`` block: what the engine must know and cannot find out."""
+        return dict(self.metadata["segreg"])
+
+    @property
+    def network(self) -> Path:
+        return self.folder / REGISTRATION
+
+
+@contextmanager
+def open_package(name_or_path: str | Path) -> Iterator[Package]:
+    """Find, verify and load a package for the length of the ``with`` block.
+
+    Parameters
+    ----------
+    name_or_path : name of a package that comes with segreg, a package folder, or a zip of one.
+
+    Raises
+    ------
+    PackageError : not found, checksums that do not hold, or metadata that breaks the schema.
+    """
+    path = _locate(name_or_path)
+    if path.is_dir():
+        yield load_package(path)
+        return
+    with TemporaryDirectory(prefix="segreg-") as folder:
+        yield load_package(_unzip(path, Path(folder)))
+
+
+def load_package(folder: Path) -> Package:
+    """Verify the package in ``folder`` and read its metadata."""
+    digest = _verify_checksums(folder)
+    try:
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PackageError(f"{METADATA}: expected JSON, could not parse it ({error}).") from error
+    _validate(metadata)
+    return Package(folder, metadata, digest)
+
+
+def shipped_packages() -> dict[str, Path]:
+    """Name -> folder of the packages that come with segreg."""
+    root = Path(str(resources.files("segreg.models")))
+    return {p.parent.parent.name: p.parent.parent for p in sorted(root.glob(f"*/{METADATA}"))}
+
+
+def write_checksums(folder: Path) -> None:
+    """Write ``SHA256SUMS`` over the files that make up the package in ``folder``."""
+    lines = [f"{_sha256(folder / name)}  {name}" for name in _package_files(folder)]
+    (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _package_files(folder: Path) -> list[str]:
+    parts = [p for part in ("configs", "docs", "models") for p in (folder / part).rglob("*")]
+    parts.append(folder / "LICENSE")
+    return sorted(p.relative_to(folder).as_posix() for p in parts if p.is_file())
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    shipped = shipped_packages()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.is_dir() or zipfile.is_zipfile(path):
+        return path
+    came = "a file that is neither folder nor zip" if path.exists() else "nothing of that name"
+    raise PackageError(
+        f"package {path.name!r}: expected one of {', '.join(shipped) or 'no shipped packages'}, "
+        f"a package folder or its zip; found {came}."
+    )
+
+
+def _unzip(path: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > MAX_UNPACKED:
+            raise PackageError(f"{path.name}: unpacks to more than {MAX_UNPACKED >> 30} GiB.")
+        for entry in entries:
+            parts = PurePosixPath(entry.filename)
+            if parts.is_absolute() or ".." in parts.parts:
+                raise PackageError(f"{path.name}: entry {entry.filename!r} leaves its folder.")
+        try:
+            archive.extractall(folder)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise PackageError(f"{path.name}: cannot be unpacked ({error}).") from error
+    roots = [p.parent for p in folder.rglob(CHECKSUMS)]
+    if len(roots) != 1:
+        raise PackageError(f"{path.name}: expected one {CHECKSUMS} inside, found {len(roots)}.")
+    return roots[0]
+
+
+def _verify_checksums(folder: Path) -> str:
+    listing = folder / CHECKSUMS
+    if not listing.is_file():
+        raise PackageError(f"{folder.name}: expected a model package, but it has no {CHECKSUMS}.")
+    text = listing.read_text(encoding="utf-8")
+    listed = dict(line.split("  ", 1)[::-1] for line in text.splitlines() if "  " in line)
+    for required in (METADATA, REGISTRATION):
+        if required not in listed:
+            raise PackageError(f"{folder.name}: {CHECKSUMS} does not list {required}.")
+    if extra := sorted(set(_package_files(folder)) - set(listed)):
+        raise PackageError(f"{folder.name}: {extra[0]} is not listed in {CHECKSUMS}.")
+    for name, expected in listed.items():
+        file = folder / name
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise PackageError(f"{folder.name}: {CHECKSUMS} names {name!r}, outside the package.")
+        if not file.is_file():
+            raise PackageError(f"{folder.name}: {name} is missing. Fetch the package again.")
+        if (found := _sha256(file)) != expected:
+            raise PackageError(
+                f"{folder.name}: checksum of {name} does not hold: expected {expected[:12]}..., "
+                f"got {found[:12]}.... The file was altered or damaged; fetch the package again."
+            )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _validate(metadata: Any) -> None:
+    import jsonschema  # imported here: it is needed once per engine, not for `import segreg`
+
+    schema = json.loads(
+        resources.files("segreg.engine").joinpath("schema/package.json").read_text(encoding="utf-8")
+    )
+    validator = jsonschema.Draft202012Validator(schema)
+    faults = [
+        f"{'/'.join(map(str, fault.absolute_path)) or 'top level'}: {fault.message}"
+        for fault in sorted(validator.iter_errors(metadata), key=lambda f: list(f.absolute_path))
+    ]
+    if faults:
+        raise PackageError(f"{METADATA} does not follow the schema: {'; '.join(faults)}.")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,236 @@
+"""Judge a registration: overlap, distance, volume and Jacobian per region, and a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segreg.engine.labels import LabelScheme
+from segreg.engine.surfaces import surface_distances
+from segreg.kernels import RegionStats, jacobian_determinant, overlap, region_stats
+
+RegionMap = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Limits of the verdict; the defaults follow AAPM TG-132 (Brock et al. 2017)."""
+
+    dice: float = 0.80
+    surface_distance_voxels: float = 1.0  # mean distance, in units of the largest voxel dimension
+    folding_percent: float = 0.0
+
+
+@dataclass(frozen=True)
+class RegionQuality:
+    """One region; distances in mm, volumes in ml, shares in percent, NaN where undefined."""
+
+    name: str
+    labels: tuple[int, ...]
+    dice_before: float
+    dice: float
+    hd95_mm: float
+    surface_distance_mm: float
+    moving_volume_ml: float
+    fixed_volume_ml: float
+    mean_jacobian: float
+    folding_percent: float
+    log_jacobian_sd: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The verdict and what it rests on.
+
+    ``folding_inside_percent`` counts voxels with a Jacobian determinant <= 0 whose six neighbours
+    belong to the same region; ``folding_seams_percent`` those at a border between regions or to
+    the background, where fields meet and organs may slide.
+    """
+
+    regions: tuple[RegionQuality, ...]
+    dice_before: float
+    dice: float
+    hd95_mm: float
+    folding_inside_percent: float
+    folding_seams_percent: float
+    folding_background_percent: float
+    log_jacobian_sd: float
+    thresholds: Thresholds
+    faults: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.faults
+
+    @property
+    def verdict(self) -> str:
+        return "pass" if self.passed else "fail"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"verdict": self.verdict, **asdict(self)}
+
+
+def judge(
+    scheme: LabelScheme,
+    fixed: RegionMap,
+    before: RegionMap,
+    warped: RegionMap,
+    displacement: NDArray[np.float32],
+    spacing: NDArray[np.float64],
+    stats: tuple[RegionStats, RegionStats],
+    moving_voxel_ml: float,
+    thresholds: Thresholds | None = None,
+) -> tuple[Quality, NDArray[np.float32]]:
+    """Quality of a displacement and its Jacobian determinant (D, H, W).
+
+    Parameters
+    ----------
+    fixed, before, warped : (D, H, W) region maps on the fixed grid; ``before`` is the moving one
+        carried there by the header geometry alone.
+    displacement : (1, 3, D, H, W) voxels of the fixed grid.
+    spacing : (3,) mm of the fixed grid.
+    stats : of the moving and of the fixed side, for the volumes.
+    """
+    thresholds = thresholds or Thresholds()
+    count = len(scheme)
+    dice_before = dice_of_table(overlap(before, fixed, None, count))
+    dice = dice_of_table(overlap(warped, fixed, None, count))
+    jacobian = jacobian_determinant(displacement)[0]
+    place = _places(fixed)
+    inside = np.flatnonzero(place == INSIDE)
+    folding, mean, deviation = _jacobian_by_region(
+        fixed.ravel()[inside], jacobian.ravel()[inside], count
+    )
+    voxel_ml = float(np.prod(spacing)) / 1000
+    moving_stats, fixed_stats = stats
+    warped_stats = region_stats(warped, jacobian, count)  # for its boxes
+    regions = []
+    for k, name in enumerate(scheme.names):
+        distances = _region_distances(
+            fixed, warped, k + 1, (fixed_stats, warped_stats), spacing
+        )
+        regions.append(
+            RegionQuality(
+                name=name,
+                labels=scheme.labels[k],
+                dice_before=float(dice_before[k]),
+                dice=float(dice[k]),
+                hd95_mm=float(np.percentile(distances, 95)) if len(distances) else float("nan"),
+                surface_distance_mm=float(distances.mean()) if len(distances) else float("nan"),
+                moving_volume_ml=float(moving_stats.voxels[k + 1]) * moving_voxel_ml,
+                fixed_volume_ml=float(fixed_stats.voxels[k + 1]) * voxel_ml,
+                mean_jacobian=float(mean[k]),
+                folding_percent=float(folding[k]),
+                log_jacobian_sd=float(deviation[k]),
+            )
+        )
+    flat = jacobian.ravel()
+    summary = Quality(
+        regions=tuple(regions),
+        dice_before=float(dice_before.mean()),
+        dice=float(dice.mean()),
+        hd95_mm=_mean_of_finite([region.hd95_mm for region in regions]),
+        folding_inside_percent=_folding(flat[inside]),
+        folding_seams_percent=_folding(flat[np.flatnonzero(place == SEAM)]),
+        folding_background_percent=_folding(flat[np.flatnonzero(place == BACKGROUND)]),
+        log_jacobian_sd=_log_deviation(flat[inside]),
+        thresholds=thresholds,
+        faults=tuple(_faults(regions, thresholds, float(spacing.max()))),
+    )
+    return summary, jacobian
+
+
+def dice_of_table(table: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Dice (K,) of regions 1..K from a confusion table (K + 1, K + 1) [fixed, warped]."""
+    both = table.sum(0) + table.sum(1)
+    return np.asarray(2 * table.diagonal()[1:] / np.maximum(both[1:], 1))
+
+
+BACKGROUND, SEAM, INSIDE = 0, 1, 2
+
+
+def _places(fixed: RegionMap) -> NDArray[np.uint8]:
+    """Per voxel: inside a region, at a seam (a neighbour of another region), or background."""
+    seam = np.zeros(fixed.shape, bool)
+    for axis in range(3):
+        near = [slice(None)] * 3
+        far = [slice(None)] * 3
+        near[axis], far[axis] = slice(None, -1), slice(1, None)
+        differs = fixed[tuple(near)] != fixed[tuple(far)]
+        seam[tuple(near)] |= differs
+        seam[tuple(far)] |= differs
+    place = np.where(fixed > 0, np.uint8(INSIDE), np.uint8(BACKGROUND))
+    place[seam] = SEAM
+    return place
+
+
+def _jacobian_by_region(
+    region: RegionMap, jacobian: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Folding in percent, mean, and SD of the log, of the voxels of each region 1..count."""
+
+    def total(values: NDArray[Any] | None, where: RegionMap) -> NDArray[np.float64]:
+        return np.bincount(where, weights=values, minlength=count + 1)[1:].astype(float)
+
+    voxels = total(None, region)
+    positive = jacobian > 0
+    log = np.log(jacobian[positive], dtype=np.float64)
+    where = region[positive]
+    with np.errstate(invalid="ignore", divide="ignore"):  # a region of seams only has no inside
+        folding = 100 * (1 - total(None, where) / voxels)
+        mean = total(jacobian, region) / voxels
+        log_mean = total(log, where) / total(None, where)
+        square = total((log - log_mean[where - 1]) ** 2, where) / total(None, where)
+    return folding, mean, np.sqrt(square)
+
+
+def _region_distances(
+    fixed: RegionMap,
+    warped: RegionMap,
+    number: int,
+    stats: tuple[RegionStats, RegionStats],
+    spacing: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Surface distances of one region, searched in the box that holds it on both maps."""
+    present = [s for s in stats if s.voxels[number]]
+    low = np.min([s.low[number] for s in present], axis=0)
+    high = np.max([s.high[number] for s in present], axis=0)
+    box = tuple(slice(int(start), int(stop)) for start, stop in zip(low, high, strict=True))
+    return surface_distances(fixed[box] == number, warped[box] == number, spacing)
+
+
+def _folding(jacobian: NDArray[np.float32]) -> float:
+    return 100 * float((jacobian <= 0).mean()) if len(jacobian) else 0.0
+
+
+def _log_deviation(jacobian: NDArray[np.float32]) -> float:
+    positive = jacobian[jacobian > 0]
+    return float(np.log(positive, dtype=np.float64).std()) if len(positive) else float("nan")
+
+
+def _mean_of_finite(values: list[float]) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+def _faults(
+    regions: list[RegionQuality], thresholds: Thresholds, largest_voxel: float
+) -> list[str]:
+    faults = []
+    limit = thresholds.surface_distance_voxels * largest_voxel
+    for region in regions:
+        if region.dice < thresholds.dice:
+            faults.append(f"{region.name}: Dice {region.dice:.3f}, below {thresholds.dice:.2f}")
+        if np.isnan(region.surface_distance_mm):
+            faults.append(f"{region.name}: nothing of it is left after warping")
+        elif region.surface_distance_mm > limit:
+            faults.append(
+                f"{region.name}: mean surface distance {region.surface_distance_mm:.2f} mm, "
+                f"above {limit:.2f} mm"
+            )
+        if region.folding_percent > thresholds.folding_percent:
+            faults.append(f"{region.name}: {region.folding_percent:.3f} % of its inside is folded")
+    return faults

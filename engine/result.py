@@ -1,0 +1,140 @@
+"""What a registration gives back, and how it is written."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segreg.engine.field import Field
+from segreg.engine.files import OutputFolder
+from segreg.engine.quality import Quality
+from segreg.engine.timing import Stopwatch
+from segreg.engine.volume import Volume
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What computed a result: versions, package, backend and the options that matter."""
+
+    segreg: str
+    package: str
+    package_version: str
+    package_digest: str
+    backend: str
+    backend_version: str
+    precision: str
+    threads: int
+    passes: int
+    interpolation: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "python": platform.python_version(), "numpy": np.__version__}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A registered pair; everything on the fixed grid unless it says otherwise.
+
+    Attributes
+    ----------
+    warped : moving image carried onto the fixed grid.
+    warped_labels : moving label map carried onto the fixed grid, original label numbers.
+    displacement : the field, fixed grid -> moving space.
+    quality : measures per region and the verdict.
+    jacobian : (D, H, W) determinant of the displacement's Jacobian.
+    notes : sentences about what was met on the way (labels on one side only, headers that
+        contradict themselves ...).
+    """
+
+    moving: Volume
+    fixed: Volume
+    fixed_labels: Volume
+    before: Volume
+    warped: Volume
+    warped_labels: Volume
+    displacement: Field
+    jacobian: NDArray[np.float32] = field(repr=False)
+    quality: Quality
+    provenance: Provenance
+    notes: tuple[str, ...]
+    watch: Stopwatch = field(repr=False)
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Milliseconds per stage."""
+        return {name: 1000 * seconds for name, seconds in self.watch.seconds.items()}
+
+    @cached_property
+    def inverse(self) -> Field:
+        """The inverse field, moving grid -> fixed space; computed when first asked for."""
+        return self.displacement.inverse(self.moving.shape, self.moving.affine)
+
+    def save(
+        self, folder: str | Path, *, inverse: bool = False, report: bool = True
+    ) -> dict[str, Path]:
+        """Write the result into ``folder``: all files or none.
+
+        Returns the paths by name: displacement, warped, warped_labels, [inverse], result, [report].
+        """
+        writers: dict[str, tuple[str, Callable[[Path], None]]] = {
+            "displacement": ("displacement.nii.gz", self.displacement.write),
+            "warped": ("warped.nii.gz", self.warped.write),
+            "warped_labels": ("warped_labels.nii.gz", self.warped_labels.write),
+        }
+        if inverse:
+            writers["inverse"] = ("inverse.nii.gz", self.inverse.write)
+        with OutputFolder(folder) as output, self.watch.stage("write"):
+            paths = {}
+            for name, (file, write) in writers.items():
+                write(output.path(file))
+                paths[name] = Path(folder) / file
+            names = [file for file, _ in writers.values()]
+            if report:
+                from segreg.engine.report import render_report  # templating is not always needed
+
+                output.path("report.html").write_text(render_report(self), encoding="utf-8")
+                paths["report"] = Path(folder) / "report.html"
+                names.append("report.html")
+            paths["result"] = Path(folder) / "result.json"
+            text = json.dumps(self.summary(names), indent=2, allow_nan=False)
+            output.path("result.json").write_text(text + "\n", encoding="utf-8")
+        return paths
+
+    def summary(self, files: list[str] | None = None) -> dict[str, Any]:
+        """What ``result.json`` holds; NaN becomes null."""
+        return without_nan(
+            {
+                "schema": 1,
+                "provenance": self.provenance.as_dict(),
+                "fixed": _grid(self.fixed),
+                "moving": _grid(self.moving),
+                "notes": list(self.notes),
+                "quality": self.quality.as_dict(),
+                "timings_ms": self.timings,
+                "files": files or [],
+            }
+        )
+
+
+def _grid(volume: Volume) -> dict[str, Any]:
+    return {"shape_zyx": list(volume.shape), "spacing_zyx_mm": [float(s) for s in volume.spacing]}
+
+
+def without_nan(value: Any) -> Any:
+    """``value`` with every NaN or infinite float replaced by None: JSON has neither."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

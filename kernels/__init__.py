@@ -1,0 +1,37 @@
+"""Array maths of registration, for NumPy arrays on the CPU and CuPy arrays on the GPU.
+
+Every operation takes arrays of one kind, runs where they are and returns the same kind; tables of
+a few numbers may come from the host and, as results, stay there. The maths of each kernel is one
+inline function under ``bodies/``, compiled into the extension by the C++ compiler and for the GPU
+by NVRTC. Importing this package imports neither CuPy nor CUDA.
+
+Volumes are C-contiguous (z, y, x), batches (B, C, D, H, W); vectors have their components in axis
+order on axis 1. Voxel coordinates are indices, whole numbers the centres.
+"""
+
+from __future__ import annotations
+
+from segreg.kernels._machines import get_threads, set_threads
+from segreg.kernels.fields import compose, integrate, invert, jacobian_determinant
+from segreg.kernels.fusion import distance_to_mask, fuse_fields
+from segreg.kernels.regions import RegionStats, gather_regions, region_stats
+from segreg.kernels.resampling import resample_field
+from segreg.kernels.sampling import overlap, warp, warp_labels
+
+__all__ = [
+    "RegionStats",
+    "compose",
+    "distance_to_mask",
+    "fuse_fields",
+    "gather_regions",
+    "get_threads",
+    "integrate",
+    "invert",
+    "jacobian_determinant",
+    "overlap",
+    "region_stats",
+    "resample_field",
+    "set_threads",
+    "warp",
+    "warp_labels",
+]

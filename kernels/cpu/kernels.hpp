@@ -1,0 +1,53 @@
+// The kernels of the CPU: the names and arguments of cuda/*.cu, `size` the number of work items.
+#pragma once
+
+#include "platform.cuh"
+
+namespace segreg {
+
+void compose(int64 size, const float* first, const float* second, int depth, int height,
+             int width, float scale, float* composition);
+
+void jacobian_determinant(int64 size, const float* displacement, int depth, int height, int width,
+                          float* determinants);
+
+void invert(int64 size, const float* displacement, int depth, int height, int width,
+            const float* affine, const float* guess, int target_depth, int target_height,
+            int target_width, int steps, float tolerance, float* inverse, float* residual);
+
+void warp(int64 size, const float* moving, int channels, int moving_depth, int moving_height,
+          int moving_width, const float* displacement, int depth, int height, int width,
+          const float* affine, int nearest, float outside, float* warped);
+
+void warp_labels(int64 size, const int* labels, int moving_depth, int moving_height,
+                 int moving_width, const float* displacement, int depth, int height,
+                 int width, const float* affine, int nearest, int* warped);
+
+void overlap(int64 size, const int* moving, int moving_depth, int moving_height,
+             int moving_width, const int* fixed, const float* displacement, int depth,
+             int height, int width, const float* affine, int nearest, int count, int tables,
+             int64* confusion);
+
+void region_stats(int64 size, const int* regions, const float* image, int depth, int height,
+                  int width, int count, int64* moments, double* intensities);
+
+void gather_regions(int64 size, const int* regions, const float* image, int depth, int height,
+                    int width, const int* indices, const float* affines, const float* intensity,
+                    const float* displacement, int field_side, const int* supersample, int side,
+                    int channels, int masked_channel, int mask_channel, int image_channel,
+                    float* batch);
+
+void distance_rows(int64 size, const unsigned char* mask, int length, const float* spacing,
+                   int rows_each, float* squares);
+
+void distance_axis(int64 size, const float* squares, int depth, int height, int width,
+                   const float* spacing, int axis, int root, float* distances);
+
+void fuse_fields(int64 size, const int* regions, int depth, int height, int width,
+                 const float* fields, const float* distances, int count, int field_depth,
+                 int field_height, int field_width, const float* to_field, const float* to_voxel,
+                 const float* spacing, const float* background, int background_depth,
+                 int background_height, int background_width, const float* background_to_field,
+                 const float* background_to_voxel, float falloff, float* displacement);
+
+}  // namespace segreg

@@ -1,0 +1,59 @@
+// segreg.kernels._cpu: every kernel, and the number of threads they run on.
+#include "kernels.hpp"
+
+#include <atomic>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+#include "binding.hpp"
+#include "launch.hpp"
+
+namespace segreg {
+namespace {
+
+int default_threads() {
+#if defined(_OPENMP)
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+std::atomic<int> thread_count{default_threads()};
+
+void set_threads(int count) {
+    if (count < 1) {
+        throw pybind11::value_error("threads: expected at least 1, got " + std::to_string(count) +
+                                    ".");
+    }
+    thread_count = count;
+}
+
+}  // namespace
+
+int threads() {
+    return thread_count;
+}
+
+}  // namespace segreg
+
+PYBIND11_MODULE(_cpu, module) {
+    using namespace segreg;
+    module.doc() = "The kernels of segreg, compiled for this processor.";
+    module.attr("signatures") = pybind11::dict();
+    module.def("set_threads", &set_threads);
+    module.def("get_threads", &threads);
+    bind(module, "compose", &compose);
+    bind(module, "jacobian_determinant", &jacobian_determinant);
+    bind(module, "invert", &invert);
+    bind(module, "warp", &warp);
+    bind(module, "warp_labels", &warp_labels);
+    bind(module, "overlap", &overlap);
+    bind(module, "region_stats", &region_stats);
+    bind(module, "gather_regions", &gather_regions);
+    bind(module, "distance_rows", &distance_rows);
+    bind(module, "distance_axis", &distance_axis);
+    bind(module, "fuse_fields", &fuse_fields);
+}

@@ -1,0 +1,150 @@
+"""From one displacement field per region to one field for the whole image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from segreg.kernels._checks import check_affine, check_array, check_out, check_parameters
+from segreg.kernels._machines import Array, machine_of
+
+
+def distance_to_mask(mask: Array, spacing: ArrayLike, out: Array | None = None) -> Array:
+    """Euclidean distance of every cell to the nearest cell of a mask, for K masks at once.
+
+    Exact: one axis after the other takes the minimum over f(q) + (spacing (p - q))^2
+    (Felzenszwalb and Huttenlocher, Distance Transforms of Sampled Functions, Theory of Computing
+    8, 2012). The minimum is searched outwards from p and stops when distance alone exceeds it,
+    which on canvases outruns the lower envelope and vectorises.
+
+    Parameters
+    ----------
+    mask : (K, D, H, W) uint8 or bool
+    spacing : (K, 3)
+        mm per cell.
+    out : (K, D, H, W) float32, optional
+
+    Returns
+    -------
+    (K, D, H, W) float32
+        mm; 0 inside the mask, 1e6 everywhere if the mask is empty.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong dtype or shape, a spacing that is not positive, or an ``out`` that does not
+        fit.
+    """
+    machine = machine_of(mask=mask, out=out)
+    mask = check_array(machine, "mask", mask, "K D H W", ("uint8", "bool")).view("uint8")
+    k, depth, height, width = mask.shape
+    table = machine.move(_spacing(spacing, k))
+    out = check_out(machine, "out", out, mask.shape, "float32", mask)
+    spare = machine.empty(mask.shape, "float32")
+    rows = depth * height
+    machine.launch("distance_rows", k * rows, mask, width, table, rows, out)
+    grid = (depth, height, width)
+    machine.launch("distance_axis", mask.size, out, *grid, table, 1, 0, spare)
+    machine.launch("distance_axis", mask.size, spare, *grid, table, 0, 1, out)
+    return out
+
+
+def fuse_fields(
+    regions: Array,
+    fields: Array,
+    distances: Array,
+    to_field: ArrayLike,
+    to_voxel: ArrayLike,
+    spacing: ArrayLike,
+    background: tuple[Array, ArrayLike, ArrayLike],
+    falloff: float,
+    out: Array | None = None,
+) -> Array:
+    """One displacement field of the fixed grid, made of a field per region.
+
+    Region k maps a fixed voxel x to m_k(x) = to_voxel_k (q + u_k(q)), q = to_field_k x, with u_k
+    trilinear and its border held. A voxel of region k gets m_k(x) and nothing else, so that
+    organs may slide. A voxel of the background gets the blend
+
+        T(x) = (m_0(x) + sum w_k m_k(x)) / (1 + sum w_k),   w_k = ((falloff - d_k) / d_k)^2
+
+    over the regions nearer than ``falloff``: modified Shepard weights (Franke and Little; Renka,
+    ACM TOMS 14, 1988), multiplied by falloff^2. d_k is the distance to the region, at least 1 %
+    of ``falloff``; beyond the canvas the way back to it is added. So T meets the regions' maps at
+    their borders and runs into the background's own map m_0 without a step.
+
+    Parameters
+    ----------
+    regions : (D, H, W) int32
+        Fixed region map: 0 background, k for entry k - 1. Other numbers count as background.
+    fields : (K, 3, d, h, w) float32
+        u_k in field cells.
+    distances : (K, d, h, w) float32
+        mm to the region, on the field's grid (``distance_to_mask``).
+    to_field : (K, 3, 4)
+        Fixed voxel -> field cell; scales and offsets only.
+    to_voxel : (K, 3, 4)
+        Field cell -> mapped position, voxels of the fixed grid.
+    spacing : (K, 3)
+        mm per field cell.
+    background : (field, to_field, to_voxel)
+        The same three for the background's map m_0: (3, d', h', w') float32 on a grid of its own,
+        (3, 4) and (3, 4).
+    falloff : float
+        mm. 0 leaves the whole background to m_0.
+    out : (1, 3, D, H, W) float32, optional
+
+    Returns
+    -------
+    (1, 3, D, H, W) float32
+        T(x) - x, voxels of the fixed grid.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong dtypes or shapes, a ``to_field`` that is not a scale and an offset, a negative
+        ``falloff``, or an ``out`` that does not fit.
+    """
+    machine = machine_of(
+        regions=regions, fields=fields, distances=distances, background=background[0], out=out
+    )
+    regions = check_array(machine, "regions", regions, "D H W", ("int32",))
+    fields = check_array(machine, "fields", fields, "K 3 d h w")
+    k, cells = fields.shape[0], fields.shape[2:]
+    distances = check_array(machine, "distances", distances, "K d h w", shape=(k, *cells))
+    scales = _scales("to_field", to_field, k)
+    positions = check_parameters("to_voxel", to_voxel, (k, 3, 4))
+    if not math.isfinite(falloff) or falloff < 0:
+        raise ValueError(f"falloff: expected a distance in mm, 0 or more, got {falloff}.")
+    elsewhere = check_array(machine, "background field", background[0], "3 d h w")
+    elsewhere_scale = _scales("background to_field", np.asarray(background[1])[None], 1)
+    elsewhere_position = check_affine("background to_voxel", background[2])
+    shape = (1, 3, *regions.shape)
+    out = check_out(machine, "out", out, shape, "float32", regions, fields, distances)
+    machine.launch(
+        "fuse_fields", regions.size, regions, *regions.shape, fields, distances, k, *cells,
+        machine.move(scales), machine.move(positions), machine.move(_spacing(spacing, k)),
+        elsewhere, *elsewhere.shape[1:], machine.move(elsewhere_scale),
+        machine.move(elsewhere_position), float(falloff), out,
+    )  # fmt: skip
+    return out
+
+
+def _scales(name: str, to_field: ArrayLike, k: int) -> Array:
+    scales = check_parameters(name, to_field, (k, 3, 4))
+    off_diagonal = scales[:, :, :3] * (1 - np.eye(3, dtype=np.float32))
+    if off_diagonal.any() or not np.diagonal(scales, axis1=1, axis2=2).all():
+        raise ValueError(
+            f"{name}: expected a nonzero scale per axis and an offset, got other entries. "
+            "Field grids lie along the axes of the fixed grid."
+        )
+    return scales
+
+
+def _spacing(spacing: ArrayLike, k: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    table = check_parameters("spacing", spacing, (k, 3))
+    if not (table > 0).all():
+        raise ValueError(f"spacing: expected positive mm per cell, got {table.min()} among them.")
+    return table

@@ -1,0 +1,301 @@
+"""The oracle of every operation: NumPy, float64, slow, obvious.
+
+Each function takes what the operation of the same name takes and computes it voxel by voxel or
+array by array, the way the definition reads. The tests hold both machines against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from segreg.kernels.regions import RegionStats
+
+Array = NDArray[Any]
+
+
+def _indices(shape: tuple[int, ...]) -> Array:
+    """(3, D, H, W) index of every voxel."""
+    return np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")).astype(np.float64)
+
+
+def _apply(affine: ArrayLike, points: Array) -> Array:
+    """Affine map of points (3, ...)."""
+    matrix = np.asarray(affine, np.float64)
+    moved: Array = np.tensordot(matrix[:3, :3], points, 1)
+    return moved + matrix[:3, 3].reshape(3, *[1] * (points.ndim - 1))
+
+
+def _identity(affine: ArrayLike | None) -> Array:
+    return np.eye(3, 4) if affine is None else np.asarray(affine, np.float64)
+
+
+def _corners(points: Array) -> Iterator[tuple[Array, Array]]:
+    """The eight whole-number neighbours of each point and their trilinear weights."""
+    base = np.floor(points)
+    fraction = points - base
+    for corner in product((0, 1), repeat=3):
+        step = np.reshape(corner, (3, *[1] * (points.ndim - 1)))
+        weight = np.where(step == 1, fraction, 1 - fraction).prod(axis=0)
+        yield (base + step).astype(np.int64), weight
+
+
+def _sample(volume: Array, points: Array) -> Array:
+    """Trilinear, the border held."""
+    last = np.reshape(volume.shape, (3, *[1] * (points.ndim - 1))) - 1
+    held = np.clip(points, 0, last)
+    value = np.zeros(points.shape[1:])
+    for corner, weight in _corners(held):
+        z, y, x = np.minimum(corner, last)
+        value += weight * volume[z, y, x].astype(np.float64)
+    return value
+
+
+def _sample_field(field: Array, points: Array) -> Array:
+    return np.stack([_sample(component, points) for component in field])
+
+
+def _sample_mask(mask: Array, points: Array) -> Array:
+    """Trilinear, zero outside; an axis of one voxel has no outside."""
+    thick = np.array(mask.shape) > 1
+    padded = np.pad(mask.astype(np.float64), [(2, 2) if t else (0, 0) for t in thick])
+    return _sample(padded, points + 2 * np.reshape(thick, (3, *[1] * (points.ndim - 1))))
+
+
+def _inside(shape: tuple[int, ...], points: Array) -> Array:
+    lengths = np.reshape(shape, (3, *[1] * (points.ndim - 1)))
+    within: Array = np.all((points >= -0.5) & (points < lengths - 0.5), axis=0, keepdims=True)[0]
+    return within
+
+
+def _nearest(volume: Array, points: Array) -> Array:
+    last = np.reshape(volume.shape, (3, *[1] * (points.ndim - 1))) - 1
+    z, y, x = np.floor(np.clip(points, 0, last) + 0.5).astype(np.int64)
+    taken: Array = volume[z, y, x]
+    return taken
+
+
+def region_stats(regions: Array, image: Array, count: int) -> RegionStats:
+    """See ``segreg.kernels.region_stats``."""
+    voxels = np.bincount(regions.ravel(), minlength=count + 1)
+    low, high = np.zeros((2, count + 1, 3), np.int32)
+    mean = np.zeros((count + 1, 3))
+    covariance = np.zeros((count + 1, 3, 3))
+    intensity_mean, intensity_std = np.zeros((2, count + 1))
+    for k in range(1, count + 1):
+        points = np.argwhere(regions == k)
+        if len(points) == 0:
+            continue
+        low[k], high[k] = points.min(axis=0), points.max(axis=0) + 1
+        mean[k] = points.mean(axis=0)
+        covariance[k] = np.cov(points.T, ddof=0)
+        intensity_mean[k] = image[regions == k].mean(dtype=np.float64)
+        intensity_std[k] = image[regions == k].std(dtype=np.float64)
+    return RegionStats(voxels, low, high, mean, covariance, intensity_mean, intensity_std)
+
+
+def gather_regions(
+    image: Array,
+    regions: Array,
+    indices: ArrayLike,
+    affines: ArrayLike,
+    intensity: ArrayLike,
+    canvas: int,
+    *,
+    channels: tuple[str, ...] = ("masked_image", "mask"),
+    displacement: Array | None = None,
+    supersample: ArrayLike | None = None,
+) -> Array:
+    """See ``segreg.kernels.gather_regions``."""
+    numbers, window = np.asarray(indices), np.asarray(intensity, np.float64)
+    maps = np.asarray(affines, np.float64)
+    counts = np.ones((len(numbers), 3), int) if supersample is None else np.asarray(supersample)
+    batch = np.zeros((len(numbers), len(channels), canvas, canvas, canvas))
+    for k, number in enumerate(numbers):
+        for sub in np.ndindex(*counts[k]):
+            offset = (np.array(sub) + 0.5) / counts[k] - 0.5
+            points = _indices((canvas,) * 3) + offset.reshape(3, 1, 1, 1)
+            if displacement is not None:
+                ratio = displacement.shape[-1] / canvas
+                points = points + _sample_field(displacement[k], (points + 0.5) * ratio - 0.5)
+            points = _apply(maps[k], points)
+            value = np.clip((_sample(image, points) - window[k, 0]) * window[k, 1], -1, 1)
+            mask = _sample_mask(regions == number, points)
+            kinds = {"image": value, "mask": mask, "masked_image": value * mask}
+            batch[k] += np.stack([kinds[c] for c in channels])
+        batch[k] /= counts[k].prod()
+    return batch
+
+
+def compose(first: Array, second: Array) -> Array:
+    """See ``segreg.kernels.compose``."""
+    points = _indices(second.shape[2:])
+    pairs = zip(first, second.astype(np.float64), strict=True)
+    return np.stack([v + _sample_field(u, points + v) for u, v in pairs])
+
+
+def integrate(velocity: Array, steps: int) -> Array:
+    """See ``segreg.kernels.integrate``."""
+    displacement: Array = velocity.astype(np.float64) / 2**steps
+    for _ in range(steps):
+        displacement = compose(displacement, displacement)
+    return displacement
+
+
+def jacobian_determinant(displacement: Array) -> Array:
+    """See ``segreg.kernels.jacobian_determinant``."""
+    rows = []
+    for component in range(3):
+        slopes = []
+        for axis in range(3):
+            u = displacement[:, component].astype(np.float64)
+            thin = u.shape[1 + axis] == 1
+            slope = np.zeros_like(u) if thin else np.gradient(u, axis=1 + axis)
+            slopes.append(slope + (component == axis))
+        rows.append(np.stack(slopes, axis=-1))
+    determinant: Array = np.linalg.det(np.stack(rows, axis=-2))
+    return determinant
+
+
+def invert(
+    displacement: Array,
+    *,
+    affine: ArrayLike | None = None,
+    shape: tuple[int, ...] | None = None,
+    guess: ArrayLike | None = None,
+    steps: int = 30,
+) -> tuple[Array, Array]:
+    """See ``segreg.kernels.invert``."""
+    start = _identity(guess)
+    target = _apply(_identity(affine), _indices(shape or displacement.shape[2:]))
+
+    def missed(point: Array) -> Array:
+        return target - point - _sample_field(displacement[0], point)
+
+    point = _apply(start, target)
+    residual = missed(point)
+    step = np.ones(target.shape[1:])
+    for _ in range(steps):
+        trial = point + step * np.tensordot(start[:, :3], residual, 1)
+        left = missed(trial)
+        better = (left**2).sum(axis=0) < (residual**2).sum(axis=0)
+        point = np.where(better, trial, point)
+        residual = np.where(better, left, residual)
+        step = np.where(better, np.minimum(1, 2 * step), step / 2)
+    return (point - target)[None], np.sqrt((residual**2).sum(axis=0))
+
+
+def distance_to_mask(mask: Array, spacing: ArrayLike) -> Array:
+    """See ``segreg.kernels.distance_to_mask``."""
+    distances = np.full(mask.shape, 1e6)
+    for k, cells in enumerate(mask):
+        scale = np.asarray(spacing, np.float64)[k]
+        for point in np.argwhere(cells):
+            way = (_indices(cells.shape) - point.reshape(3, 1, 1, 1)) * scale.reshape(3, 1, 1, 1)
+            distances[k] = np.minimum(distances[k], np.sqrt((way**2).sum(axis=0)))
+    return distances
+
+
+def fuse_fields(
+    regions: Array,
+    fields: Array,
+    distances: Array,
+    to_field: ArrayLike,
+    to_voxel: ArrayLike,
+    spacing: ArrayLike,
+    background: tuple[Array, ArrayLike, ArrayLike],
+    falloff: float,
+) -> Array:
+    """See ``segreg.kernels.fuse_fields``."""
+    voxels = _indices(regions.shape)
+    weights = np.ones(regions.shape)
+    elsewhere, cell_of, voxel_of = background
+    q = _apply(cell_of, voxels)
+    blend = _apply(voxel_of, q + _sample_field(elsewhere, q))
+    inside = blend.copy()
+    last = np.reshape(fields.shape[2:], (3, 1, 1, 1)) - 1
+    for k, field in enumerate(fields):
+        q = _apply(np.asarray(to_field)[k], voxels)
+        mapped = _apply(np.asarray(to_voxel)[k], q + _sample_field(field, q))
+        beyond = (q - np.clip(q, 0, last)) * np.asarray(spacing)[k].reshape(3, 1, 1, 1)
+        distance = _sample(distances[k], q) + np.sqrt((beyond**2).sum(axis=0))
+        held = np.maximum(distance, 0.01 * falloff)
+        near = distance < falloff
+        weight = np.zeros(regions.shape)
+        weight[near] = ((falloff - held[near]) / held[near]) ** 2
+        blend += weight * mapped
+        weights += weight
+        inside[:, regions == k + 1] = mapped[:, regions == k + 1]
+    chosen = (regions > 0) & (regions <= len(fields))
+    return (np.where(chosen, inside, blend / weights) - voxels)[None]
+
+
+def _positions(displacement: Array, affine: ArrayLike | None) -> Array:
+    """(3, D, H, W) where each fixed voxel looks in the moving grid."""
+    return _apply(_identity(affine), _indices(displacement.shape[1:]) + displacement)
+
+
+def warp(
+    moving: Array,
+    displacement: Array,
+    *,
+    affine: ArrayLike | None = None,
+    mode: str = "linear",
+    outside: float = 0.0,
+) -> Array:
+    """See ``segreg.kernels.warp``."""
+    take = _sample if mode == "linear" else _nearest
+    batch = []
+    for image, field in zip(moving, displacement, strict=True):
+        points = _positions(field, affine)
+        inside = _inside(image.shape[1:], points)
+        batch.append([np.where(inside, take(channel, points), outside) for channel in image])
+    return np.array(batch)
+
+
+def label_votes(
+    labels: Array, displacement: Array, *, affine: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """The labels there are, ascending, and their trilinear weights (L, D, H, W), inside or not."""
+    points = _positions(displacement[0], affine)
+    kinds = np.unique(labels)
+    return kinds, np.stack([_sample(labels == kind, points) for kind in kinds])
+
+
+def warp_labels(
+    labels: Array,
+    displacement: Array,
+    *,
+    affine: ArrayLike | None = None,
+    mode: str = "vote",
+) -> Array:
+    """See ``segreg.kernels.warp_labels``."""
+    points = _positions(displacement[0], affine)
+    if mode == "nearest":
+        warped = _nearest(labels, points)
+    else:
+        kinds, votes = label_votes(labels, displacement, affine=affine)
+        warped = kinds[votes.argmax(axis=0)]
+    return np.where(_inside(labels.shape, points), warped, 0).astype(labels.dtype)
+
+
+def overlap(
+    moving: Array,
+    fixed: Array,
+    displacement: Array | None,
+    count: int,
+    *,
+    affine: ArrayLike | None = None,
+    mode: str = "vote",
+) -> Array:
+    """See ``segreg.kernels.overlap``."""
+    if displacement is None:
+        displacement = np.zeros((1, 3, *fixed.shape))
+    warped = warp_labels(moving, displacement, affine=affine, mode=mode)
+    table = np.zeros((count + 1, count + 1), np.int64)
+    np.add.at(table, (fixed.ravel(), warped.ravel()), 1)
+    return table

@@ -1,0 +1,1 @@
+"""Recipe and package of the default model."""

@@ -1,0 +1,88 @@
+"""Options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from segreg.engine.errors import InputError
+
+if TYPE_CHECKING:
+    from segreg.engine.quality import Thresholds
+
+Geometry = Literal["sform", "qform"]
+Interpolation = Literal["linear", "nearest"]
+
+FixedImage = Annotated[Path, typer.Option("--fixed", help="Image that stays (NIfTI).")]
+MovingImage = Annotated[Path, typer.Option("--moving", help="Image that is warped (NIfTI).")]
+FixedLabels = Annotated[
+    Path, typer.Option("--fixed-labels", help="Label map on the grid of the fixed image.")
+]
+MovingLabels = Annotated[
+    Path, typer.Option("--moving-labels", help="Label map on the grid of the moving image.")
+]
+GroupsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--groups",
+        help='JSON of regions made of several labels: {"left lung": [1, 2], "heart": 5}.',
+    ),
+]
+LabelList = Annotated[
+    str | None, typer.Option("--labels", help="Use only these labels, such as 1,2,3.")
+]
+GeometryChoice = Annotated[
+    Geometry | None,
+    typer.Option(
+        "--geometry",
+        help="Which transform of a NIfTI header to believe; without it what ITK believes.",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
+MinDice = Annotated[
+    float | None,
+    typer.Option(
+        "--min-dice", min=0, max=1, help="Dice below which a region fails (0.80, AAPM TG-132)."
+    ),
+]
+MaxDistance = Annotated[
+    float | None,
+    typer.Option(
+        "--max-distance",
+        min=0,
+        help="Mean surface distance above which a region fails, in largest voxel dimensions (1).",
+    ),
+]
+MaxFolding = Annotated[
+    float | None,
+    typer.Option(
+        "--max-folding", min=0, max=100, help="Folded percent above which a region fails (0)."
+    ),
+]
+
+
+def parse_labels(text: str | None) -> list[int] | None:
+    """``"1,2,3"`` as label numbers."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--labels: expected positive numbers such as 1,2,3, got {text!r}.")
+    return [int(part) for part in parts]
+
+
+def make_thresholds(
+    dice: float | None, distance: float | None, folding: float | None
+) -> Thresholds:
+    """The verdict's limits: what was asked for, defaults elsewhere."""
+    from segreg.engine.quality import Thresholds
+
+    asked = {
+        "dice": dice,
+        "surface_distance_voxels": distance,
+        "folding_percent": folding,
+    }
+    return Thresholds(**{name: value for name, value in asked.items() if value is not None})

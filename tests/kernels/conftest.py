@@ -1,0 +1,206 @@
+"""The machines that every test of an operation runs on, and arrays to run it with.
+
+``machine`` is the CPU build, the CUDA sources on a GPU, and the CUDA sources compiled by the host's
+C++ compiler and run thread after thread: the last proves the launch code where there is no GPU.
+
+``SEGREG_SANITIZE=address,undefined`` builds the first and the last with these sanitizers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segreg.kernels import _machines
+
+KERNELS = Path(_machines.__file__).parent
+BLOCK = 32
+SANITIZERS = os.environ.get("SEGREG_SANITIZE")
+
+# CUDA's words for a compiler that knows none of them.
+SHIM = """
+#define __global__
+#define __device__
+#define __forceinline__ inline
+struct Index { unsigned x; };
+static Index blockIdx, threadIdx, blockDim;
+"""
+
+RUN_CUDA = """
+extern "C" void run_{name}({parameters}) {{
+    blockDim.x = {block};
+    for (int64 item = 0; item < (size + {block} - 1) / {block} * {block}; ++item) {{
+        blockIdx.x = item / {block};
+        threadIdx.x = item % {block};
+        {name}({arguments});
+    }}
+}}
+"""
+
+RUN_CPU = """
+extern "C" void run_{name}({parameters}) {{ {name}({arguments}); }}
+"""
+
+THREADS = """
+#include "kernels.hpp"
+#include "launch.hpp"
+int segreg::threads() { return 2; }
+using namespace segreg;
+"""
+
+
+def cuda_parameters() -> dict[str, list[tuple[str, str]]]:
+    """Type and name of each parameter of each CUDA kernel."""
+    kernels = {}
+    for path in sorted((KERNELS / "cuda").glob("*.cu")):
+        text = re.sub(r"//.*", "", path.read_text())
+        for name, parameters in re.findall(r"__global__ void (\w+)\(([^)]*)\)", text):
+            parts = [" ".join(part.split()) for part in parameters.split(",")]
+            kernels[name] = [(kind, word) for kind, _, word in (p.rpartition(" ") for p in parts)]
+    return kernels
+
+
+class HostLibrary(_machines.Cpu):
+    """Kernels in a shared library that the host's compiler builds for the tests."""
+
+    def __init__(self, folder: Path, beginning: str, run: str, sources: list[Path]) -> None:
+        parts = [beginning]
+        for name, parameters in cuda_parameters().items():
+            declared = ", ".join(f"{kind} {word}" for kind, word in parameters)
+            passed = ", ".join(word for _, word in parameters)
+            parts.append(run.format(name=name, parameters=declared, arguments=passed, block=BLOCK))
+        if shutil.which("g++") is None:
+            pytest.skip("g++ is not installed: nothing can be built for the tests")
+        source, library = folder / "entry.cpp", folder / "kernels.so"
+        source.write_text("\n".join(parts))
+        command = ["g++", "-std=c++17", "-O0", "-g", "-shared", "-fPIC", "-w", "-fopenmp"]
+        if SANITIZERS:
+            command += [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all"]
+        command += [f"-I{KERNELS / part}" for part in ("bodies", "cpu")]
+        command += [*map(str, sources), str(source), "-o", str(library)]
+        subprocess.run(command, check=True)
+        self._library = ctypes.CDLL(str(library))
+
+    def launch(self, kernel: str, size: int, *arguments: Any) -> None:
+        packed: list[Any] = [ctypes.c_longlong(size)]
+        for argument in arguments:
+            if argument is None:
+                packed.append(ctypes.c_void_p(None))
+            elif isinstance(argument, int):
+                packed.append(ctypes.c_int(argument))
+            elif isinstance(argument, float):
+                packed.append(ctypes.c_float(argument))
+            else:
+                packed.append(ctypes.c_void_p(argument.ctypes.data))
+        getattr(self._library, f"run_{kernel}")(*packed)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a test's arrays live."""
+
+    name: str
+    put: Callable[[Any], Any]
+    get: Callable[[Any], Any]
+
+
+def require_gpu() -> Any:
+    """CuPy with a device, or a skip; a failure where the machine promises a GPU."""
+    promised = os.environ.get("SEGREG_REQUIRE_GPU") == "1"
+    refuse = pytest.fail if promised else pytest.skip
+    if importlib.util.find_spec("cupy") is None:
+        refuse("CuPy is not installed: no CUDA kernels to test")
+    import cupy
+
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        refuse(f"CuPy finds no CUDA device: {error}")
+    if not count:
+        refuse("CuPy finds no CUDA device")
+    return cupy
+
+
+@pytest.fixture(scope="session")
+def cuda_kernels() -> dict[str, list[tuple[str, str]]]:
+    return cuda_parameters()
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> HostLibrary:
+    """The CUDA sources, one thread after the other."""
+    includes = [f'#include "{path}"' for path in sorted((KERNELS / "cuda").glob("*.cu"))]
+    beginning = "\n".join([SHIM, *includes])
+    library = HostLibrary(tmp_path_factory.mktemp("emulated"), beginning, RUN_CUDA, [])
+    library.lanes = _machines.Cuda.lanes
+    return library
+
+
+@pytest.fixture(scope="session")
+def sanitized_cpu(tmp_path_factory: pytest.TempPathFactory) -> HostLibrary:
+    """The CPU sources without their Python module."""
+    sources = [path for path in (KERNELS / "cpu").glob("*.cpp") if path.name != "module.cpp"]
+    return HostLibrary(tmp_path_factory.mktemp("cpu"), THREADS, RUN_CPU, sources)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu), "emulated"])
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Target:
+    if request.param == "cuda":
+        cupy = require_gpu()
+        return Target("cuda", cupy.asarray, cupy.asnumpy)
+    if request.param == "emulated" or SANITIZERS:
+        fixture = "emulated" if request.param == "emulated" else "sanitized_cpu"
+        library = request.getfixturevalue(fixture)
+        monkeypatch.setattr(_machines, "_cpu_machine", lambda: library)
+    return Target(request.param, lambda array: array, np.asarray)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20250915)
+
+
+@pytest.fixture
+def random_field(rng: np.random.Generator) -> Callable[..., Any]:
+    """Makes fields (B, 3, D, H, W) float32 whose vectors also point out of the grid."""
+
+    def make(shape: tuple[int, int, int], batch: int = 1, size: float = 2.0) -> Any:
+        return (size * rng.standard_normal((batch, 3, *shape))).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def smooth_field() -> Callable[..., Any]:
+    """Makes slow waves (1, 3, D, H, W) float32: invertible while ``size`` is small."""
+
+    def make(shape: tuple[int, int, int], size: float = 1.0) -> Any:
+        z, y, x = np.meshgrid(*(np.linspace(0, 1, n) for n in shape), indexing="ij")
+        waves = [np.sin(3 * y + 2 * x + z), np.cos(2 * z + 3 * x), np.sin(2 * z - 3 * y + x)]
+        return (size * np.stack(waves)[None]).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def random_labels(rng: np.random.Generator) -> Callable[..., Any]:
+    """Makes label maps (D, H, W) int32 of 0..count in boxes, so that labels have insides."""
+
+    def make(shape: tuple[int, int, int], count: int) -> Any:
+        coarse = rng.integers(0, count + 1, [max(1, -(-n // 3)) for n in shape])
+        for axis, length in enumerate(shape):
+            coarse = np.repeat(coarse, 3, axis=axis).take(np.arange(length), axis=axis)
+        return coarse.astype(np.int32)
+
+    return make

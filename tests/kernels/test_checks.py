@@ -1,0 +1,102 @@
+"""What the operations refuse, and how they say it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from segreg.kernels import (
+    compose,
+    distance_to_mask,
+    fuse_fields,
+    gather_regions,
+    integrate,
+    invert,
+    jacobian_determinant,
+    overlap,
+    region_stats,
+    set_threads,
+    warp,
+    warp_labels,
+)
+
+FIELD = np.zeros((1, 3, 4, 5, 6), np.float32)
+IMAGE = np.zeros((1, 1, 4, 5, 6), np.float32)
+VOLUME = np.zeros((4, 5, 6), np.float32)
+REGIONS = np.zeros((4, 5, 6), np.int32)
+MAPS = np.eye(3, 4)[None]
+ELSEWHERE = (FIELD[0], MAPS[0], MAPS[0])
+FUSION = (FIELD, np.zeros((1, 4, 5, 6), np.float32), MAPS, MAPS, np.ones((1, 3)), ELSEWHERE)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: warp(IMAGE, np.moveaxis(FIELD, 1, -1)), ValueError,
+         r"displacement: expected \(B, 3, D, H, W\), got \(1, 4, 5, 6, 3\)\. "
+         r"Components belong on axis 1: np\.moveaxis\(displacement, -1, 1\)"),
+        (lambda: warp(VOLUME, FIELD), ValueError, r"Add the missing axes in front: moving\[None\]"),
+        (lambda: warp(IMAGE.astype(float), FIELD), TypeError,
+         r"moving: expected float32, got float64\. Convert with moving\.astype"),
+        (lambda: warp(IMAGE, np.repeat(FIELD, 2, 0)), ValueError, "one field per image, 1, got 2"),
+        (lambda: warp(IMAGE, FIELD, mode="cubic"), ValueError, "or 'nearest', got 'cubic'"),
+        (lambda: warp(IMAGE, FIELD, affine=np.eye(3)), ValueError, r"affine: .* got \(3, 3\)"),
+        (lambda: warp(IMAGE, FIELD, affine=np.full((3, 4), np.nan)), ValueError, "affine: .* NaN"),
+        (lambda: warp(IMAGE, FIELD, out=IMAGE), ValueError, "out: .* overlaps an input"),
+        (lambda: warp(IMAGE, FIELD, out=IMAGE[..., 1:]), ValueError, "out: expected"),
+        (lambda: warp(IMAGE.tolist(), FIELD), TypeError, "moving: expected a NumPy or a CuPy"),
+        (lambda: warp(IMAGE[..., :0], FIELD), ValueError, "moving: expected at least one voxel"),
+        (lambda: warp_labels(VOLUME, FIELD), TypeError, "labels: expected int32 or int16"),
+        (lambda: warp_labels(REGIONS, np.repeat(FIELD, 2, 0)), ValueError, r"\(1, 3, D, H, W\)"),
+        (lambda: overlap(REGIONS, REGIONS[1:], None, 3), ValueError, "Give a displacement"),
+        (lambda: overlap(REGIONS, REGIONS[1:], FIELD, 3), ValueError, "to fit the other arrays"),
+        (lambda: overlap(REGIONS, REGIONS, None, 40000), ValueError, "count: expected 0 to 32767"),
+        (lambda: integrate(FIELD, -1), ValueError, "steps: expected 0 to 30, got -1"),
+        (lambda: integrate(FIELD, 1.5), TypeError, "steps: expected an integer, got float"),
+        (lambda: integrate(FIELD, 3, out=FIELD), ValueError, "overlaps an input"),
+        (lambda: compose(FIELD, FIELD[..., 1:]), ValueError, "first: expected .* to fit"),
+        (lambda: jacobian_determinant(IMAGE), ValueError, r"displacement: expected \(B, 3"),
+        (lambda: invert(FIELD, shape=(4, 5)), ValueError, "shape: expected"),
+        (lambda: invert(FIELD, shape=(4, 5, 0)), ValueError, "shape: expected at least 1, got 0"),
+        (lambda: invert(FIELD, shape=(2048, 2048, 2048)), ValueError, "at most 2.31 - 1 voxels"),
+        (lambda: region_stats(REGIONS.astype(int), VOLUME, 1), TypeError, "expected int32"),
+        (lambda: region_stats(REGIONS, VOLUME[1:], 1), ValueError, "image: expected .* to fit"),
+        (lambda: gather_regions(VOLUME, REGIONS, [], MAPS, [[0, 1]], 4), ValueError, "indices"),
+        (lambda: gather_regions(VOLUME, REGIONS, [1.0], MAPS, [[0, 1]], 4), TypeError,
+         "indices: expected integers"),
+        (lambda: gather_regions(VOLUME, REGIONS, [1], np.eye(4)[None], [[0, 1]], 4), ValueError,
+         r"affines: expected \(1, 3, 4\), got \(1, 4, 4\)"),
+        (lambda: gather_regions(VOLUME, REGIONS, [1], MAPS, [[0, 1]], 4, channels=("edge",)),
+         ValueError, "channels: .* got .*edge"),
+        (lambda: gather_regions(VOLUME, REGIONS, [1], MAPS, [[0, 1]], 4,
+                                displacement=np.zeros((1, 3, 3, 3, 3), np.float32)),
+         ValueError, "s a divisor of the canvas 4"),
+        (lambda: gather_regions(VOLUME, REGIONS, [1], MAPS, [[0, 1]], 4, supersample=[[0, 1, 1]]),
+         ValueError, "supersample: expected at least 1, got 0"),
+        (lambda: gather_regions(VOLUME, REGIONS, [1], MAPS, [[0, 1]], 4,
+                                out=np.zeros((1, 1, 4, 4, 4), np.float32)),
+         ValueError, r"out: expected \(1, 2 or more, 4, 4, 4\)"),
+        (lambda: distance_to_mask(VOLUME[None], [[1, 1, 1]]), TypeError, "mask: expected uint8 or"),
+        (lambda: distance_to_mask(REGIONS[None] > 0, [[1, 1, 0]]), ValueError, "positive mm"),
+        (lambda: fuse_fields(REGIONS, *FUSION, -1.0), ValueError, "falloff: expected a distance"),
+        (lambda: fuse_fields(REGIONS, *FUSION[:2], np.ones((1, 3, 4)), *FUSION[3:], 1.0),
+         ValueError, "to_field: expected a nonzero scale per axis"),
+        (lambda: set_threads(0), ValueError, "threads: expected at least 1, got 0"),
+    ],
+)  # fmt: skip
+def test_errors_say_what_came_and_how_to_mend_it(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_inputs_may_be_read_only():
+    image, field = IMAGE.copy(), FIELD.copy()
+    image.flags.writeable = field.flags.writeable = False
+    np.testing.assert_array_equal(warp(image, field), image)
+
+
+def test_out_must_be_writeable():
+    out = np.zeros_like(IMAGE)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="out: expected a writeable"):
+        warp(IMAGE, FIELD, out=out)

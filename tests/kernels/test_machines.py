@@ -1,0 +1,206 @@
+"""One launch form, two machines: threads, names, signatures, and compiling without a GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segreg.kernels import (
+    _cpu,
+    _machines,
+    compose,
+    distance_to_mask,
+    fuse_fields,
+    gather_regions,
+    get_threads,
+    integrate,
+    invert,
+    jacobian_determinant,
+    overlap,
+    region_stats,
+    set_threads,
+    warp,
+    warp_labels,
+)
+
+KERNELS = Path(_machines.__file__).parent
+
+
+@pytest.fixture
+def thread_counts():
+    before = get_threads()
+    yield [1, 2, 5]
+    set_threads(before)
+
+
+def everything(rng):
+    """One result of every operation, on sizes that take several pieces of work."""
+    shape = (24, 40, 50)
+    field = (2 * rng.standard_normal((1, 3, *shape))).astype(np.float32)
+    image = rng.standard_normal((1, 1, *shape)).astype(np.float32)
+    regions = rng.integers(0, 4, shape).astype(np.int32)
+    maps = np.tile(np.eye(3, 4), (3, 1, 1))
+    ones = np.ones((3, 3))
+    canvases = gather_regions(image[0, 0], regions, [1, 2, 3], maps, np.ones((3, 2)), 24)
+    distances = distance_to_mask(canvases[:, 1] > 0.5, ones)
+    fields = rng.standard_normal((3, 3, 24, 24, 24)).astype(np.float32)
+    elsewhere = fields[0], maps[0], maps[0]
+    stats = region_stats(regions, image[0, 0], 3)
+    return [
+        warp(image, field),
+        warp(image, field, mode="nearest"),
+        warp_labels(regions, field),
+        overlap(regions, regions, field, 3),
+        compose(field, field),
+        integrate(field, 4),
+        jacobian_determinant(field),
+        *invert(field, steps=4),
+        canvases,
+        distances,
+        fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, 5.0),
+        *vars(stats).values(),
+    ]
+
+
+def test_results_do_not_depend_on_the_number_of_threads(thread_counts):
+    runs = []
+    for count in thread_counts:
+        set_threads(count)
+        assert get_threads() == count
+        runs.append(everything(np.random.default_rng(3)))
+    for run in runs[1:]:
+        for one, other in zip(runs[0], run, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_both_machines_have_the_same_kernels_with_the_same_parameters(cuda_kernels):
+    types = {
+        name: tuple(kind for kind, _ in parameters) for name, parameters in cuda_kernels.items()
+    }
+    assert types == dict(_cpu.signatures)
+    assert len(types) == 11
+
+
+def test_every_cuda_kernel_is_found_in_its_file():
+    assert set(_machines.cuda_sources()) == set(_cpu.signatures)
+
+
+def test_cpu_kernels_take_only_the_arrays_they_declare():
+    field = np.zeros((1, 3, 2, 2, 2), np.float32)
+    out = np.zeros((1, 2, 2, 2), np.float32)
+    _cpu.jacobian_determinant(8, field, 2, 2, 2, out)
+    np.testing.assert_array_equal(out, 1)
+    locked = out.copy()
+    locked.flags.writeable = False
+    for wrong in (field.astype(np.float64), field[..., ::-1]):
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            _cpu.jacobian_determinant(8, wrong, 2, 2, 2, out)
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        _cpu.jacobian_determinant(8, field, 2, 2, 2, locked)
+
+
+def test_arrays_of_two_machines_do_not_mix():
+    class Foreign:
+        data = None
+
+    Foreign.__module__ = "cupy._core.core"
+    field = np.zeros((1, 3, 2, 2, 2), np.float32)
+    with pytest.raises(TypeError, match=r"first on the cuda.*second on the cpu"):
+        compose(Foreign(), field)
+
+
+def test_import_needs_neither_cupy_nor_other_libraries():
+    code = (
+        "import sys, segreg.kernels, segreg.kernels.reference; "
+        "print(sorted({'cupy', 'torch', 'scipy', 'onnxruntime'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_kernels_release_the_interpreter():
+    import threading
+
+    field = np.zeros((1, 3, 64, 64, 64), np.float32)
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(len(ticks))
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    out = np.empty_like(field)
+    before = len(ticks)
+    for _ in range(5):
+        # One call into the extension: without releasing, nobody ticks inside it.
+        _cpu.compose(64**3, field, field, 64, 64, 64, 1.0, out)
+    during = len(ticks) - before
+    stop.set()
+    ticker.join()
+    assert during > 100
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
+def test_cuda_sources_compile_with_nvcc(tmp_path):
+    sources = sorted(map(str, (KERNELS / "cuda").glob("*.cu")))
+    targets = [f"-gencode=arch=compute_{sm},code=sm_{sm}" for sm in (75, 90, 120)]
+    options = ["-std=c++17", "-fatbin", "-Werror=all-warnings", "--threads=0"]
+    command = ["nvcc", *options, *targets, f"-I{KERNELS / 'bodies'}", *sources]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("*.fatbin"))) == len(sources)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
+@pytest.mark.parametrize("arch", ["75", "120"])
+def test_cuda_sources_compile_with_nvrtc(arch):
+    from cupy.cuda import nvrtc
+
+    for path in sorted((KERNELS / "cuda").glob("*.cu")):
+        program = nvrtc.createProgram(path.read_text(), path.name, [], [])
+        options = ("-std=c++17", f"-I{KERNELS / 'bodies'}", f"-arch=compute_{arch}")
+        nvrtc.compileProgram(program, options)
+        assert len(nvrtc.getPTX(program)) > 1000
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+@pytest.mark.skipif("SEGREG_SANITIZE" in os.environ, reason="the sanitizers are on already")
+def test_nothing_is_read_or_written_out_of_bounds():
+    """All tests of the operations again, on builds that stop at the first wrong access."""
+    runtime = ["g++", "-print-file-name=libasan.so"]
+    asan = subprocess.run(runtime, capture_output=True, text=True, check=True).stdout.strip()
+    environment = {
+        **os.environ,
+        "SEGREG_SANITIZE": "address,undefined,float-cast-overflow",
+        "LD_PRELOAD": asan,
+        # Python itself never frees everything.
+        "ASAN_OPTIONS": "detect_leaks=0",
+    }
+    files = [f"test_{name}.py" for name in ("fields", "sampling", "labels", "regions", "fusion")]
+    command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert " passed" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+def test_cpu_sources_compile_for_one_target(tmp_path):
+    """What arm64 and other compilers see: no clones per instruction set, no OpenMP."""
+    includes = [f"-I{KERNELS / folder}" for folder in ("bodies", "cpu")]
+    options = ["-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    sources = sorted(map(str, (KERNELS / "cpu").glob("*.cpp")))
+    sources = [path for path in sources if not path.endswith("module.cpp")]
+    command = ["g++", *options, "-DSEGREG_ONE_TARGET", *includes, *sources]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
