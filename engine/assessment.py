@@ -91,13 +91,13 @@ def assess(
     regions = [scheme.region_map(side.array) for side in (moving_map, fixed_map)]
     to_moving = grid_map(fixed_map.affine, moving_map.affine)
     displacement = carrier.displacement[np.newaxis]
-    still = np.zeros_like(displacement)
     quality, _ = judge(
         scheme,
+        regions[0],
         regions[1],
-        warp_labels(regions[0], still, affine=to_moving),
         warp_labels(regions[0], displacement, affine=to_moving),
         displacement,
+        to_moving,
         spacing_of(fixed_map.affine),
         tuple(_measure(region_map, len(scheme)) for region_map in regions),
         float(np.prod(moving_map.spacing)) / 1000,

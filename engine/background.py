@@ -96,8 +96,9 @@ def fit_spline(points: Array, values: Array) -> tuple[Array, Array]:
     system[:count, :count] = kernel - SMOOTHING * np.eye(count)
     system[:count, count:] = polynomial
     system[count:, :count] = polynomial.T
-    # Points in one plane, as in a 2-D image, leave the affine part free: hold it down.
-    system[count:, count:] = -1e-3 * np.eye(4)
+    # Points in one plane, as in a 2-D image, leave the slope across it free: hold it down. The
+    # constant is never free, and to hold it down would bend what lies beyond the points.
+    system[count:, count:] = np.diag([-1e-3, -1e-3, -1e-3, 0])
     solution = np.linalg.solve(system, np.concatenate([values, np.zeros((4, 3))]))
     weights, affine = solution[:count], solution[count:]
     affine[3] -= centre @ affine[:3]

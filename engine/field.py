@@ -197,6 +197,12 @@ def apply_to_image(
     return Volume(warped[0, 0], field.affine, volume.name, volume.notes)
 
 
+def place_image(volume: Volume, grid: Volume) -> Volume:
+    """``volume`` on the grid of ``grid``, carried there by the headers alone; linear, 0 outside."""
+    still = Field(np.zeros((3, *grid.shape), np.float32), grid.affine)
+    return apply_to_image(still, volume)
+
+
 def apply_to_labels(field: Field, volume: Volume, mode: str = "vote") -> Volume:
     """A label map carried onto the field's grid; no label number that was not there before.
 

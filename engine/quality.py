@@ -75,10 +75,11 @@ class Quality:
 
 def judge(
     scheme: LabelScheme,
+    moving: RegionMap,
     fixed: RegionMap,
-    before: RegionMap,
     warped: RegionMap,
     displacement: NDArray[np.float32],
+    to_moving: NDArray[np.float64],
     spacing: NDArray[np.float64],
     stats: tuple[RegionStats, RegionStats],
     moving_voxel_ml: float,
@@ -88,16 +89,18 @@ def judge(
 
     Parameters
     ----------
-    fixed, before, warped : (D, H, W) region maps on the fixed grid; ``before`` is the moving one
-        carried there by the header geometry alone.
+    moving, fixed, warped : region maps; the moving one on its own grid.
     displacement : (1, 3, D, H, W) voxels of the fixed grid.
+    to_moving : (3, 4) fixed voxel -> moving voxel by the headers alone.
     spacing : (3,) mm of the fixed grid.
     stats : of the moving and of the fixed side, for the volumes.
     """
     thresholds = thresholds or Thresholds()
     count = len(scheme)
-    dice_before = dice_of_table(overlap(before, fixed, None, count))
-    dice = dice_of_table(overlap(warped, fixed, None, count))
+    dice_before = dice_of_table(
+        overlap(moving, fixed, None, count, affine=to_moving, mode="nearest")
+    )
+    dice = dice_of_table(overlap(warped, fixed, None, count, mode="nearest"))
     jacobian = jacobian_determinant(displacement)[0]
     place = _places(fixed)
     inside = np.flatnonzero(place == INSIDE)

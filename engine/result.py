@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segreg.engine.field import Field
+from segreg.engine.field import Field, place_image
 from segreg.engine.files import OutputFolder
 from segreg.engine.quality import Quality
 from segreg.engine.timing import Stopwatch
@@ -58,7 +58,6 @@ class Result:
     moving: Volume
     fixed: Volume
     fixed_labels: Volume
-    before: Volume
     warped: Volume
     warped_labels: Volume
     displacement: Field
@@ -72,6 +71,11 @@ class Result:
     def timings(self) -> dict[str, float]:
         """Milliseconds per stage."""
         return {name: 1000 * seconds for name, seconds in self.watch.seconds.items()}
+
+    @cached_property
+    def before(self) -> Volume:
+        """The moving image on the fixed grid, placed by the headers alone."""
+        return place_image(self.moving, self.fixed)
 
     @cached_property
     def inverse(self) -> Field:

@@ -174,20 +174,19 @@ class Engine:
         moving, fixed, moving_labels = (
             volumes["moving"], volumes["fixed"], volumes["moving labels"],
         )
-        to_moving = grid_map(fixed.affine, moving.affine).astype(np.float32)
+        to_moving = grid_map(fixed.affine, moving.affine)
         with watch.stage("warp"):
             image = moving.array[None, None]
             warped = warp(image, displacement, affine=to_moving, mode=interpolation)[0, 0]
             warped_labels = warp_labels(moving_labels.array, displacement, affine=to_moving)
         with watch.stage("judge"):
-            still = np.zeros_like(displacement)
-            before = warp(image, still, affine=to_moving)[0, 0]
             quality, jacobian = judge(
                 scheme,
+                plan.moving.region_map,
                 plan.fixed.region_map,
-                warp_labels(plan.moving.region_map, still, affine=to_moving),
                 scheme.region_map(warped_labels),
                 displacement,
+                to_moving,
                 np.array(fixed.spacing),
                 (plan.moving.stats, plan.fixed.stats),
                 float(np.prod(moving.spacing)) / 1000,
@@ -197,7 +196,6 @@ class Engine:
             moving=moving,
             fixed=fixed,
             fixed_labels=volumes["fixed labels"],
-            before=Volume(before, fixed.affine, moving.name),
             warped=Volume(warped, fixed.affine, "warped"),
             warped_labels=Volume(warped_labels, fixed.affine, "warped labels"),
             displacement=Field(displacement[0], fixed.affine),
@@ -225,7 +223,10 @@ class Engine:
 
 def _checked_passes(passes: object) -> int:
     if not isinstance(passes, int) or isinstance(passes, bool) or not 0 <= passes <= 32:
-        raise InputError(f"passes: expected a whole number from 0 (moment matching alone) to 32, got {passes!r}.")
+        raise InputError(
+            "passes: expected a whole number from 0 (moment matching alone) to 32, "
+            f"got {passes!r}."
+        )
     return passes
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from segreg.engine.errors import InputError
-from segreg.engine.field import Field
-from segreg.engine.geometry import grid_map
+from segreg.engine.field import Field, place_image
 from segreg.engine.report import ReportData
 from segreg.engine.volume import (
     Volume,
@@ -21,7 +20,7 @@ from segreg.engine.volume import (
     check_labels,
     check_same_grid,
 )
-from segreg.kernels import jacobian_determinant, warp
+from segreg.kernels import jacobian_determinant
 
 SCHEMA = 1
 SPACING_TOLERANCE = 1e-4  # mm
@@ -55,15 +54,10 @@ def read_report_data(
     displacement = field.displacement[np.newaxis]
     for volume in (warped, warped_labels):
         check_same_grid(volume, fixed_image)
-    before = warp(
-        moving_image.array[np.newaxis, np.newaxis],
-        np.zeros_like(displacement),
-        affine=grid_map(fixed_image.affine, moving_image.affine),
-    )
     return ReportData.from_summary(
         summary,
         fixed=fixed_image,
-        before=Volume(before[0, 0], fixed_image.affine, moving_image.name),
+        before=place_image(moving_image, fixed_image),
         warped=warped,
         fixed_labels=label_map.array,
         warped_labels=warped_labels.array,

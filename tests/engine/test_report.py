@@ -355,7 +355,6 @@ def test_a_result_is_rendered_as_its_summary(html: str):
         moving=Volume(np.zeros((9, 8, 7), np.float32), affine, data.before.name),
         fixed=data.fixed,
         fixed_labels=Volume(data.fixed_labels, affine),
-        before=data.before,
         warped=data.warped,
         warped_labels=Volume(data.warped_labels, affine),
         displacement=data.displacement,
