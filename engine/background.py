@@ -19,7 +19,7 @@ from segreg.engine.regions import RegionPlan, Side
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
-POINTS = 800  # surface points in all, shared between the regions by their surface
+POINTS = 300  # surface points in all, shared between the regions by their surface
 LEAST_POINTS = 8  # of any region
 SMOOTHING = 2.0  # mm; regions may slide, so touching surfaces can ask for different things
 STEP = 0.02  # of the labelled box's diagonal that a surface point may move in one step
@@ -52,6 +52,8 @@ def flow_background(
     spacing : (3,) mm of the fixed grid.
     """
     source, target = _surface_points(fields, distances, regions)
+    if not len(source):  # all regions slip through their canvases' cells: the affine is all there is
+        return np.zeros((1, 3, *(union.field,) * 3), np.float32)
     cells = np.indices((union.field,) * 3).reshape(3, -1).T
     to_field = union.to_field[0].astype(np.float64)
     voxels = (cells - to_field[:, 3]) / np.diagonal(to_field)

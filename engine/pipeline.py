@@ -31,7 +31,8 @@ Progress = Callable[[int, int], None]
 CHUNK = 8  # regions on their canvases at a time: bounds memory, keeps a chunk near the caches
 MOST_CELLS = 12_000_000  # of all regions' canvases together, in one pass
 SIZE_STEP = 16  # canvases are multiples of the network's coarsest cell
-FALLOFF = 0.02  # reach of the regions' maps into the background, share of the labelled box's diagonal
+FALLOFF = 0.006  # reach of the regions' maps into the background, share of the labelled box's diagonal
+ENOUGH = 0.993  # soft Dice on the canvas from which further passes gain nothing worth their time
 COVERED = 0.05  # a field cell counts as part of the region from this share of mask on
 
 
@@ -121,18 +122,29 @@ class Pipeline:
         """Displacement (k, 3, s, s, s) of the regions of ``chunk``, in cells of the last level.
 
         ``field`` is where to start from, on any grid; None starts from the regions' maps alone.
+        A region whose outlines already match is done before the last pass.
         """
-        count = chunk.stop - chunk.start
+        active = np.arange(chunk.start, chunk.stop)
+        cells = levels[-1].field
+        reached = np.zeros((len(active), 3, cells, cells, cells), np.float32)
         size, regions = 0, np.empty(0, np.float32)
-        for canvases in levels:
+        for step, canvases in enumerate(levels):
             with watch.stage("gather"):
                 if canvases.canvas != size:
                     size = canvases.canvas
-                    shape = (count, len(self.settings["channels"]), size, size, size)
+                    shape = (len(active), len(self.settings["channels"]), size, size, size)
                     regions = np.empty(shape, np.float32)
-                    self._gather("fixed", plan.fixed, canvases, chunk, regions)
+                    self._gather("fixed", plan.fixed, canvases, active, regions)
                 # The moving image is always sampled on its own grid, through all maps so far.
-                self._gather("moving", plan.moving, canvases, chunk, regions, field)
+                self._gather("moving", plan.moving, canvases, active, regions, field)
+                if step and field is not None:
+                    open_still = self._overlap(regions) < ENOUGH
+                    if not open_still.all():
+                        reached[active - chunk.start] = _on_grid(field, cells)
+                        active, field = active[open_still], field[open_still]
+                        regions = regions[open_still]
+                    if not len(active):
+                        return reached
             with watch.stage("infer"):
                 vectors = self.backend.infer(regions)
             with watch.stage("integrate"):
@@ -141,33 +153,46 @@ class Pipeline:
                     field = update
                 else:
                     field = compose(_on_grid(field, canvases.field), update)
-        assert field is not None  # there is at least one level
-        return field
+        if field is not None:
+            reached[active - chunk.start] = _on_grid(field, cells)
+        return reached
+
+    def _overlap(self, regions: FloatArray) -> NDArray[np.float64]:
+        """Soft Dice (k,) of the masks in a batch; 0 where the network is not shown both."""
+        names = self.settings["channels"]
+        if not {"moving_mask", "fixed_mask"} <= set(names):
+            return np.zeros(len(regions))
+        moving, fixed = (
+            regions[:, names.index(f"{side}_mask")].reshape(len(regions), -1)
+            for side in ("moving", "fixed")
+        )
+        both = np.einsum("kn,kn->k", moving, fixed)
+        squares = np.einsum("kn,kn->k", moving, moving) + np.einsum("kn,kn->k", fixed, fixed)
+        return np.asarray(2 * both / np.maximum(squares, 1e-6), np.float64)
 
     def _gather(
         self,
         side_name: str,
         side: Side,
         canvases: Canvases,
-        chunk: slice,
+        active: NDArray[np.intp],
         regions: FloatArray,
         field: FloatArray | None = None,
     ) -> None:
-        to_side = canvases.to_fixed if side_name == "fixed" else canvases.to_moving
-        supersample = (
-            canvases.supersample_fixed if side_name == "fixed" else canvases.supersample_moving
-        )
+        fixed = side_name == "fixed"
+        to_side = canvases.to_fixed if fixed else canvases.to_moving
+        supersample = canvases.supersample_fixed if fixed else canvases.supersample_moving
         for channel, names in self._channel_runs(side_name):
             gather_regions(
                 side.image,
                 side.region_map,
-                _region_numbers(chunk),
-                to_side[chunk],
-                self._intensity(side)[chunk],
+                (active + 1).astype(np.int32),
+                to_side[active],
+                self._intensity(side)[active],
                 canvases.canvas,
                 channels=names,
                 displacement=None if field is None else _in_canvas_cells(field, canvases),
-                supersample=supersample[chunk],
+                supersample=supersample[active],
                 out=regions,
                 channel=channel,
             )
@@ -196,7 +221,7 @@ class Pipeline:
         covered = gather_regions(
             fixed.image,
             fixed.region_map,
-            _region_numbers(chunk),
+            np.arange(chunk.start + 1, chunk.stop + 1, dtype=np.int32),
             np.ascontiguousarray(inverse[:, :3]),
             self._intensity(fixed)[chunk],
             canvases.field,
@@ -219,10 +244,6 @@ class Pipeline:
         if output["kind"] == "displacement":
             return vectors
         return integrate(vectors, int(self.settings["integration_steps"]))
-
-
-def _region_numbers(chunk: slice) -> NDArray[np.int32]:
-    return np.arange(chunk.start + 1, chunk.stop + 1, dtype=np.int32)
 
 
 def _on_grid(field: FloatArray, cells: int) -> FloatArray:

@@ -199,8 +199,9 @@ def _region_distances(
 ) -> NDArray[np.float32]:
     """Surface distances of one region, searched in the box that holds it on both maps."""
     present = [s for s in stats if s.voxels[number]]
-    low = np.min([s.low[number] for s in present], axis=0)
-    high = np.max([s.high[number] for s in present], axis=0)
+    # One voxel more on each side: without it a thin region would fill its box like a 2-D image.
+    low = np.maximum(np.min([s.low[number] for s in present], axis=0) - 1, 0)
+    high = np.max([s.high[number] for s in present], axis=0) + 1
     box = tuple(slice(int(start), int(stop)) for start, stop in zip(low, high, strict=True))
     return surface_distances(fixed[box] == number, warped[box] == number, spacing)
 

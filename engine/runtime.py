@@ -61,15 +61,16 @@ class Engine:
         passes: int | None = None,
         threads: int | None = None,
     ) -> None:
-        self._resources = ExitStack()
-        self.package = self._resources.enter_context(open_package(package))
-        settings = self.package.settings
-        self.passes = _checked_passes(settings["passes"] if passes is None else passes)
-        self.backend = open_backend(
-            backend, self.package.network, channels=len(settings["channels"]), threads=threads
-        )
-        self._resources.callback(self.backend.close)
-        self._pipeline = Pipeline(self.backend, settings)
+        with ExitStack() as resources:
+            self.package = resources.enter_context(open_package(package))
+            settings = self.package.settings
+            self.passes = _checked_passes(settings["passes"] if passes is None else passes)
+            self.backend = open_backend(
+                backend, self.package.network, channels=len(settings["channels"]), threads=threads
+            )
+            resources.callback(self.backend.close)
+            self._pipeline = Pipeline(self.backend, settings)
+            self._resources = resources.pop_all()  # what fails above leaves nothing open
 
     def __enter__(self) -> Engine:
         return self

@@ -48,14 +48,14 @@ class Backend(ABC):
 
     def infer(self, regions: Batch) -> Batch:
         """Vector field (K, 3, D', H', W') for canvases ``regions`` (K, C, D, H, W) float32."""
-        if not self._open:
-            raise BackendError(f"backend {self.name}: infer after close; open it again.")
         if regions.ndim != 5 or regions.shape[1] != self.channels or regions.dtype != np.float32:
             raise ValueError(
                 f"regions: expected (K, {self.channels}, D, H, W) float32, "
                 f"got {regions.shape} {regions.dtype}."
             )
         with self._lock:
+            if not self._open:
+                raise BackendError(f"backend {self.name}: infer after close; open it again.")
             try:
                 field = self._run(np.ascontiguousarray(regions))
             except Exception as error:
@@ -73,10 +73,11 @@ class Backend(ABC):
         return field
 
     def close(self) -> None:
-        """Free the network; further ``infer`` calls raise."""
-        if self._open:
-            self._open = False
-            self._close()
+        """Free the network, after a run that is under way; further ``infer`` calls raise."""
+        with self._lock:
+            if self._open:
+                self._open = False
+                self._close()
 
     @abstractmethod
     def _load(self, network: Path, threads: int | None) -> None: ...

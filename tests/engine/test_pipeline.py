@@ -1,0 +1,385 @@
+"""From planned regions to one field: what the network says is done, in the unit it says it in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segreg.engine import pipeline as pipeline_module
+from segreg.engine.backends import Backend
+from segreg.engine.canvases import place_canvases
+from segreg.engine.geometry import apply_map, index_to_world, make_affine, world_to_index
+from segreg.engine.pipeline import MOST_CELLS, SIZE_STEP, Pipeline, canvas_sizes
+from segreg.engine.regions import RegionPlan, Side, plan_regions
+from segreg.engine.timing import Stopwatch
+from segreg.kernels import integrate, jacobian_determinant, resample_field
+
+SHAPE = (20, 26, 30)
+BOX = np.s_[6:14, 5:17, 8:22]
+BIAS = (1.0, -2.0, 1.5)
+SETTINGS: dict[str, Any] = {
+    "canvas": [16],
+    "margin": 0.25,
+    "initial_map": "affine",
+    "channels": ["moving_masked_image", "moving_mask", "fixed_masked_image", "fixed_mask"],
+    "intensity": {"rule": "zscore_inside", "clip": 3.0},
+    "output": {"kind": "velocity", "unit": "canvas_voxel", "order": "zyx", "stride": 2},
+    "integration_steps": 6,
+    "passes": 1,
+}
+
+
+class Told(Backend):
+    """A network that is told what to answer, and remembers what it was shown."""
+
+    name = "told"
+
+    def __init__(self, answer: Callable[[Any], Any]) -> None:
+        super().__init__(Path("told.onnx"), channels=4)
+        self.answer, self.shown = answer, list[np.ndarray]()
+
+    @classmethod
+    def library_version(cls) -> str:
+        return "1"
+
+    def _load(self, network: Path, threads: int | None) -> None:
+        pass
+
+    def _run(self, regions: Any) -> Any:
+        self.shown.append(regions.copy())
+        return np.asarray(self.answer(regions), np.float32)
+
+    def _close(self) -> None:
+        pass
+
+
+def constant(vector: Any, stride: int = 2) -> Callable[[Any], Any]:
+    def answer(regions: Any) -> Any:
+        cells = regions.shape[-1] // stride
+        shape = (len(regions), 3, cells, cells, cells)
+        return np.broadcast_to(np.reshape(vector, (1, 3, 1, 1, 1)), shape)
+
+    return answer
+
+
+def looking(regions: Any) -> Any:
+    """A field that depends on all the canvas shows."""
+    k, half = len(regions), regions.shape[-1] // 2
+    blocks = regions.reshape(k, 4, half, 2, half, 2, half, 2).mean((3, 5, 7))
+    return 2 * np.stack([blocks[:, 0] - blocks[:, 2], blocks[:, 1] - blocks[:, 3], blocks[:, 2]], 1)
+
+
+def side(regions: Any, affine: Any, seed: int = 0) -> Side:
+    image = np.random.default_rng(seed).normal(100, 20, regions.shape).astype(np.float32)
+    return Side.measure(image, np.ascontiguousarray(regions, np.int32), int(regions.max()), affine)
+
+
+def boxes(*places: tuple[slice, ...]) -> np.ndarray:
+    regions = np.zeros(SHAPE, np.int32)
+    for number, place in enumerate(places, 1):
+        regions[place] = number
+    return regions
+
+
+@pytest.fixture
+def same() -> RegionPlan:
+    """Both sides alike, one box: all initial maps are the identity."""
+    one = side(boxes(BOX), make_affine((2.0, 1.0, 1.5)))
+    return plan_regions(one, one)
+
+
+MANY = (np.s_[1:6, 2:9, 3:9], np.s_[8:17, 3:12, 4:12], np.s_[3:12, 14:24, 16:28])
+MOVED = (np.s_[2:7, 3:11, 2:8], np.s_[7:18, 4:12, 5:12], np.s_[4:12, 13:23, 17:29])
+
+
+@pytest.fixture
+def three() -> RegionPlan:
+    """Three boxes that differ between the sides, on grids that differ too."""
+    moving_affine = make_affine((1.8, 1.1, 1.4))
+    moving_affine[:3, 3] = (3, -2, 4)
+    moving = side(boxes(*MOVED), moving_affine, seed=1)
+    return plan_regions(moving, side(boxes(*MANY), make_affine((2.0, 1.0, 1.5))))
+
+
+def register(
+    plan: RegionPlan,
+    answer: Callable[[Any], Any],
+    passes: int = 1,
+    *,
+    progress: Any = None,
+    **settings: Any,
+) -> np.ndarray:
+    line = Pipeline(Told(answer), {**SETTINGS, **settings})
+    return np.asarray(line.displacement(plan, passes, Stopwatch(), progress)[0])
+
+
+def cell_of(plan: RegionPlan) -> np.ndarray:
+    """Voxels per canvas cell of the first region, axis by axis."""
+    canvases = place_canvases(plan, 16, 2, SETTINGS["margin"])
+    return np.diagonal(canvases.to_fixed[0]).astype(float)
+
+
+class TestOutput:
+    """Inside the region a constant answer is a shift, in voxels of the fixed grid."""
+
+    @pytest.mark.parametrize("kind", ["velocity", "displacement"])
+    def test_canvas_voxels(self, same: RegionPlan, kind: str) -> None:
+        output = {"kind": kind, "unit": "canvas_voxel", "order": "zyx", "stride": 2}
+        found = register(same, constant(BIAS), output=output)[:, *BOX]
+        expected = np.array(BIAS) * cell_of(same)
+        np.testing.assert_allclose(found, expected[:, None, None, None] + 0 * found, atol=1e-4)
+
+    def test_components_are_z_y_x(self, same: RegionPlan) -> None:
+        for axis in range(3):
+            vector = np.eye(3)[axis]
+            found = register(same, constant(vector))[:, 10, 11, 15]
+            np.testing.assert_allclose(found, vector * cell_of(same), atol=1e-4)
+
+    def test_order_xyz(self, same: RegionPlan) -> None:
+        output = {**SETTINGS["output"], "order": "xyz"}
+        turned = register(same, constant(BIAS[::-1]), output=output)
+        np.testing.assert_array_equal(turned, register(same, constant(BIAS)))
+
+    @pytest.mark.parametrize("stride", [1, 2, 4])
+    def test_stride(self, same: RegionPlan, stride: int) -> None:
+        output = {**SETTINGS["output"], "stride": stride}
+        found = register(same, constant(BIAS, stride), output=output)[:, 10, 11, 15]
+        np.testing.assert_allclose(found, np.array(BIAS) * cell_of(same), atol=1e-4)
+
+    def test_field_voxels(self, same: RegionPlan) -> None:
+        output = {**SETTINGS["output"], "unit": "field_voxel"}
+        found = register(same, constant(BIAS), output=output)[:, 10, 11, 15]
+        np.testing.assert_allclose(found, 2 * np.array(BIAS) * cell_of(same), atol=1e-4)
+
+    def test_passes_add_up(self, same: RegionPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pipeline_module, "ENOUGH", 2.0)  # no region is ever done early
+        found = register(same, constant(BIAS), 3)[:, 10, 11, 15]
+        np.testing.assert_allclose(found, 3 * np.array(BIAS) * cell_of(same), atol=1e-3)
+
+    def test_velocity_is_integrated(self, same: RegionPlan) -> None:
+        """The flow of a velocity, not its value: they differ where it is not constant."""
+        rng = np.random.default_rng(0)
+        coarse = rng.normal(0, 3, (1, 3, 3, 3, 3)).astype(np.float32)
+        velocity = resample_field(coarse, (8, 8, 8))
+        flow = integrate(np.ascontiguousarray(velocity / 2), 6)
+        kinds = {}
+        for kind, answer in (("velocity", velocity), ("displacement", 2 * flow)):
+            output = {**SETTINGS["output"], "kind": kind}
+            kinds[kind] = register(same, lambda _, answer=answer: answer, output=output)
+        np.testing.assert_allclose(kinds["velocity"], kinds["displacement"], atol=1e-4)
+        raw = register(same, lambda _: velocity, output={**SETTINGS["output"], "kind": "displacement"})
+        assert np.abs(raw - kinds["velocity"])[:, *BOX].max() > 0.2
+        assert jacobian_determinant(kinds["velocity"][None])[0][BOX].min() > 0
+
+
+class TestInitialMap:
+    def expected(self, plan: RegionPlan, k: int) -> np.ndarray:
+        voxels = np.argwhere(plan.fixed.region_map == k + 1)
+        world = apply_map(plan.maps[k], apply_map(index_to_world(plan.fixed.affine), voxels))
+        return apply_map(world_to_index(plan.fixed.affine), world) - voxels
+
+    @pytest.mark.parametrize("passes", [0, 1])
+    def test_zero_velocity_is_moment_matching(self, three: RegionPlan, passes: int) -> None:
+        found = register(three, constant((0, 0, 0)), passes)
+        for k in range(3):
+            inside = found[:, three.fixed.region_map == k + 1].T
+            np.testing.assert_allclose(inside, self.expected(three, k), atol=1e-3)
+
+    def test_no_pass_asks_no_network(self, three: RegionPlan) -> None:
+        backend = Told(looking)
+        Pipeline(backend, SETTINGS).displacement(three, 0, Stopwatch())
+        assert backend.shown == []
+
+    def test_displacement_is_mapped_by_it(self, three: RegionPlan) -> None:
+        """The initial map acts on x + u, so a shift on the canvas is turned and stretched too."""
+        found = register(three, constant(BIAS))
+        canvases = place_canvases(three, 16, 2, SETTINGS["margin"])
+        for k in range(3):
+            voxels = np.argwhere(three.fixed.region_map == k + 1)
+            cells = apply_map(canvases.to_field[k], voxels) + np.array(BIAS) / 2
+            expected = apply_map(canvases.to_voxel[k], cells) - voxels
+            inside = found[:, three.fixed.region_map == k + 1].T
+            np.testing.assert_allclose(inside, expected, atol=1e-3)
+
+    @pytest.mark.parametrize("passes", [0, 1, 2])
+    def test_identical_sides_stay(self, affine: np.ndarray, passes: int) -> None:
+        one = side(boxes(*MANY), affine)
+        found = register(plan_regions(one, one), constant((0, 0, 0)), passes)
+        assert np.abs(found).max() < 1e-3
+
+
+class TestShown:
+    """What the network is shown."""
+
+    def test_identical_sides_look_alike(self, same: RegionPlan) -> None:
+        backend = Told(constant((0, 0, 0)))
+        Pipeline(backend, SETTINGS).displacement(same, 1, Stopwatch())
+        region, union = backend.shown
+        np.testing.assert_allclose(region[:, :2], region[:, 2:], atol=1e-4)
+        # One region alone is its own union.
+        np.testing.assert_allclose(region, union, atol=1e-4)
+
+    def test_channels_in_the_package_s_order(self, three: RegionPlan) -> None:
+        shown = {}
+        for channels in (SETTINGS["channels"], SETTINGS["channels"][::-1]):
+            backend = Told(constant((0, 0, 0)))
+            Pipeline(backend, {**SETTINGS, "channels": channels}).displacement(
+                three, 1, Stopwatch()
+            )
+            shown[tuple(channels)] = backend.shown[0]
+        one, other = shown.values()
+        np.testing.assert_array_equal(one, other[:, ::-1])
+        assert one[:, 1].max() == 1  # a mask
+        assert 0 > one[:, 0].min() >= -1  # intensities about their mean
+
+    def test_mixed_channels(self, three: RegionPlan) -> None:
+        names = ["fixed_mask", "moving_image", "fixed_image", "moving_mask"]
+        backend = Told(constant((0, 0, 0)))
+        Pipeline(backend, {**SETTINGS, "channels": names}).displacement(three, 1, Stopwatch())
+        plain = Told(constant((0, 0, 0)))
+        Pipeline(plain, SETTINGS).displacement(three, 1, Stopwatch())
+        mixed, usual = backend.shown[0], plain.shown[0]
+        np.testing.assert_array_equal(mixed[:, 0], usual[:, 3])
+        np.testing.assert_array_equal(mixed[:, 3], usual[:, 1])
+        whole = usual[:, 3] == 1  # inside the region image and masked image agree
+        np.testing.assert_allclose(mixed[:, 2][whole], usual[:, 2][whole], atol=1e-5)
+
+    def test_second_pass_sees_the_moving_side_moved(
+        self, same: RegionPlan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pipeline_module, "ENOUGH", 2.0)
+        backend = Told(constant((2, 0, 0)))
+        Pipeline(backend, SETTINGS).displacement(same, 2, Stopwatch())
+        first, second = backend.shown[:2]
+        np.testing.assert_array_equal(first[:, 2:], second[:, 2:])
+        np.testing.assert_allclose(second[:, 1, :-2], first[:, 1, 2:], atol=1e-4)
+
+    def test_constant_region_has_no_contrast(self) -> None:
+        regions = boxes(BOX)
+        image = np.full(SHAPE, 7.0, np.float32)
+        one = Side.measure(image, regions, 1, make_affine((1, 1, 1)))
+        backend = Told(constant((0, 0, 0)))
+        Pipeline(backend, SETTINGS).displacement(plan_regions(one, one), 1, Stopwatch())
+        assert not backend.shown[0][:, ::2].any()
+
+    def test_single_slice_does_not_move_across_itself(self) -> None:
+        regions = boxes(BOX)[8:9]
+        one = side(regions, make_affine((5.0, 1.0, 1.0)))
+        found = register(plan_regions(one, one), constant(BIAS))
+        inside = found[:, regions > 0]
+        np.testing.assert_allclose(inside[0], 0, atol=1e-5)
+        assert np.abs(inside[1:]).min() > 0.5
+
+
+class TestIndependence:
+    @pytest.mark.parametrize("passes", [1, 2])
+    def test_of_chunks(
+        self, three: RegionPlan, passes: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fields = []
+        for chunk in (1, 2, 8):
+            monkeypatch.setattr(pipeline_module, "CHUNK", chunk)
+            fields.append(register(three, looking, passes))
+        for field in fields[1:]:
+            np.testing.assert_array_equal(field, fields[0])
+
+    @pytest.mark.parametrize("k", [0, 1, 2])
+    def test_of_the_other_regions(self, three: RegionPlan, k: int) -> None:
+        """Inside a region only its own map counts, whatever else is registered."""
+        together = register(three, looking, 2)
+        alone = plan_regions(
+            side(boxes(MOVED[k]), three.moving.affine, seed=1),
+            side(boxes(MANY[k]), three.fixed.affine),
+        )
+        inside = boxes(MANY[k]) > 0
+        np.testing.assert_array_equal(register(alone, looking, 2)[:, inside], together[:, inside])
+
+    def test_of_the_numbering(self, three: RegionPlan) -> None:
+        turned = plan_regions(
+            side(boxes(*MOVED[::-1]), three.moving.affine, seed=1),
+            side(boxes(*MANY[::-1]), three.fixed.affine),
+        )
+        labelled = boxes(*MANY) > 0
+        one, other = register(three, looking), register(turned, looking)
+        np.testing.assert_array_equal(one[:, labelled], other[:, labelled])
+        # Between them the flow's points are drawn in another order.
+        assert np.abs(one - other).max() < 0.5
+
+
+class TestBackground:
+    def test_field_is_continuous_at_a_region_s_border(self, three: RegionPlan) -> None:
+        found = register(three, constant(BIAS))
+        assert np.abs(np.diff(found, axis=3)).max() < 3
+        assert np.isfinite(found).all()
+
+    def test_two_organs_apart_leave_no_fold_between(self) -> None:
+        fixed = boxes(np.s_[6:14, 8:18, 4:10], np.s_[6:14, 8:18, 20:26])
+        moving = boxes(np.s_[6:14, 8:18, 1:7], np.s_[6:14, 8:18, 23:29])
+        affine = make_affine((5.0, 5.0, 8.0))
+        found = register(plan_regions(side(moving, affine), side(fixed, affine)), looking, 0)
+        assert np.abs(found[2]).max() * 8 > 20  # mm
+        assert jacobian_determinant(found[None]).min() > 0
+
+    @pytest.mark.parametrize("passes", [0, 1])
+    @pytest.mark.parametrize("voxels", [[(0, 0, 0), (63, 63, 63)], [(3, 5, 7)]])
+    def test_regions_too_fine_for_their_canvas(
+        self, voxels: list[tuple[int, int, int]], passes: int
+    ) -> None:
+        """Specks far apart slip through the canvas; the global affine is left."""
+        regions = np.zeros((64, 64, 64), np.int32)
+        for voxel in voxels:
+            regions[voxel] = 1
+        one = side(regions, make_affine((1, 1, 1)))
+        found = register(plan_regions(one, one), constant((0, 0, 0)), passes)
+        assert np.abs(found).max() < 1e-3
+
+
+class TestSizes:
+    def test_coarse_to_fine_and_the_last_repeats(self) -> None:
+        assert canvas_sizes([48, 64], 3, 4) == [48, 64, 64, 64]
+        assert canvas_sizes([64], 3, 2) == [64, 64]
+        assert canvas_sizes([48, 64], 3, 1) == [48]
+        assert len(canvas_sizes([48, 64], 3, 0)) == 1
+
+    @pytest.mark.parametrize("regions", [1, 10, 60, 95, 400, 9000])
+    def test_many_regions_share_the_cells(self, regions: int) -> None:
+        for size in canvas_sizes([48, 96], regions, 3):
+            assert size % SIZE_STEP == 0
+            assert 48 <= size <= 96
+            assert size == 48 or regions * size**3 <= MOST_CELLS
+
+    def test_fields_follow_the_canvas(
+        self, same: RegionPlan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pipeline_module, "ENOUGH", 2.0)
+        backend = Told(constant(BIAS))
+        line = Pipeline(backend, {**SETTINGS, "canvas": [16, 32]})
+        found = line.displacement(same, 2, Stopwatch())[0]
+        assert [batch.shape[-1] for batch in backend.shown] == [16, 32, 16, 32]
+        # A canvas voxel of the second pass is half as wide.
+        expected = np.array(BIAS) * cell_of(same) * 1.5
+        np.testing.assert_allclose(found[:, 10, 11, 15], expected, atol=1e-3)
+
+
+def test_progress_counts_regions(three: RegionPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module, "CHUNK", 2)
+    seen: list[tuple[int, int]] = []
+    register(three, looking, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(2, 3), (3, 3)]
+
+
+@pytest.fixture
+def watch(three: RegionPlan) -> Iterator[Stopwatch]:
+    watch = Stopwatch()
+    Pipeline(Told(looking), SETTINGS).displacement(three, 1, watch)
+    yield watch
+
+
+def test_every_stage_is_timed(watch: Stopwatch) -> None:
+    assert set(watch.seconds) == {"plan", "gather", "infer", "integrate", "background", "fuse"}
+    assert all(seconds > 0 for seconds in watch.seconds.values())
+    assert watch.compute == pytest.approx(sum(watch.seconds.values()))
