@@ -90,7 +90,7 @@ def load_package(folder: Path) -> Package:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
     except ValueError as error:
         raise PackageError(f"{METADATA}: expected JSON, could not parse it ({error}).") from error
-    _validate(metadata)
+    validate_metadata(metadata)
     return Package(folder, metadata, digest)
 
 
@@ -102,11 +102,12 @@ def shipped_packages() -> dict[str, Path]:
 
 def write_checksums(folder: Path) -> None:
     """Write ``SHA256SUMS`` over the files that make up the package in ``folder``."""
-    lines = [f"{_sha256(folder / name)}  {name}" for name in _package_files(folder)]
+    lines = [f"{_sha256(folder / name)}  {name}" for name in package_files(folder)]
     (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _package_files(folder: Path) -> list[str]:
+def package_files(folder: Path) -> list[str]:
+    """Relative paths of the files in ``folder`` that make up a package, but for the checksums."""
     parts = [p for part in ("configs", "docs", "models") for p in (folder / part).rglob("*")]
     parts.append(folder / "LICENSE")
     return sorted(p.relative_to(folder).as_posix() for p in parts if p.is_file())
@@ -154,7 +155,7 @@ def _verify_checksums(folder: Path) -> str:
     for required in (METADATA, REGISTRATION):
         if required not in listed:
             raise PackageError(f"{folder.name}: {CHECKSUMS} does not list {required}.")
-    if extra := sorted(set(_package_files(folder)) - set(listed)):
+    if extra := sorted(set(package_files(folder)) - set(listed)):
         raise PackageError(f"{folder.name}: {extra[0]} is not listed in {CHECKSUMS}.")
     for name, expected in listed.items():
         file = folder / name
@@ -170,7 +171,8 @@ def _verify_checksums(folder: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _validate(metadata: Any) -> None:
+def validate_metadata(metadata: Any) -> None:
+    """Refuse metadata that breaks the schema; the message lists every fault."""
     import jsonschema  # imported here: it is needed once per engine, not for `import segreg`
 
     schema = json.loads(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -28,23 +28,40 @@ from segreg.kernels import (
 FloatArray = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-CHUNK = 8  # regions on their canvases at a time: bounds memory, keeps a chunk near the caches
-MOST_CELLS = 12_000_000  # of all regions' canvases together, in one pass
+CHUNK_CELLS = 2_200_000  # canvas cells at a time: bounds memory, keeps a batch near the caches
+MOST_CELLS = 8_000_000  # canvas cells of all regions together, in one pass
+FINE = 96  # cells per axis that sharpen the outline of a region of any size
+# Canvas cells per voxel that still sharpen a large region, and all regions taken as one.
+REGION_OVERSAMPLING = 16.0
+UNION_OVERSAMPLING = 2.7
 SIZE_STEP = 16  # canvases are multiples of the network's coarsest cell
 FALLOFF = 0.006  # reach of the regions' maps into the background, share of the labelled box's diagonal
-ENOUGH = 0.993  # soft Dice on the canvas from which further passes gain nothing worth their time
+# Soft Dice on the canvas from which further passes gain nothing worth their time.
+ENOUGH = 0.993
+UNION_ENOUGH = 0.99  # its outlines are the regions' outlines, which their own fields sharpen
 COVERED = 0.05  # a field cell counts as part of the region from this share of mask on
 
 
-def canvas_sizes(sizes: Sequence[int], regions: int, passes: int) -> list[int]:
-    """Cells per axis of each pass, for a package's ``sizes``.
+def choose_sizes(
+    fixed: Side, settings: dict[str, Any], oversampling: float
+) -> NDArray[np.intp]:
+    """Cells per axis of the finest canvas of each region (K,).
 
-    With many regions the canvases shrink so that all together stay below ``MOST_CELLS``: the time
-    of a pair is bounded however finely it is labelled. At least one size, for no passes at all.
+    A canvas has ``FINE`` cells per axis, or ``oversampling`` cells per voxel if that is more. If all
+    together would exceed ``MOST_CELLS``, all shrink by one factor: the time of a pair stays bounded
+    however finely it is labelled. Never less than the package's smallest canvas nor more than its
+    largest.
     """
-    fitting = int((MOST_CELLS / regions) ** (1 / 3)) // SIZE_STEP * SIZE_STEP
-    largest = max(fitting, min(sizes))
-    return [min(sizes[min(step, len(sizes) - 1)], largest) for step in range(max(passes, 1))]
+    smallest, largest = min(settings["canvas"]), max(settings["canvas"])
+    extent = (fixed.stats.high[1:] - fixed.stats.low[1:]).astype(float)
+    voxels = np.prod(extent + 2 * np.maximum(extent * settings["margin"], 1), axis=1)
+    wanted = np.clip((oversampling * voxels) ** (1 / 3), FINE, largest)
+    while True:
+        sizes = np.rint(wanted / SIZE_STEP).astype(np.intp) * SIZE_STEP
+        sizes = np.clip(sizes, smallest, largest)
+        if (sizes**3).sum() <= MOST_CELLS or (sizes == smallest).all():
+            return sizes
+        wanted *= 0.97
 
 
 @dataclass(frozen=True)
@@ -59,19 +76,11 @@ class Pipeline:
     ) -> FloatArray:
         """Fused displacement (1, 3, D, H, W), in voxels of the fixed grid, for a planned pair."""
         with watch.stage("plan"):
-            levels = self._levels(plan, passes)
-        finest = levels[-1]
-        count, cells = len(plan.maps), finest.field
-        fields = np.zeros((count, 3, cells, cells, cells), np.float32)
-        distances = np.empty((count, cells, cells, cells), np.float32)
-        for start in range(0, count, CHUNK):
-            chunk = slice(start, min(start + CHUNK, count))
-            with watch.stage("gather"):
-                distances[chunk] = self._distances(plan.fixed, finest, chunk)
-            if passes:
-                fields[chunk] = self._register_chunk(plan, levels, chunk, watch, None)
-            if progress is not None:
-                progress(chunk.stop, count)
+            sizes = choose_sizes(plan.fixed, self.settings, REGION_OVERSAMPLING)
+            finest = self._place(plan, int(sizes.max()))
+        fields = self._register(plan, sizes, passes, watch, progress)
+        with watch.stage("fuse"):
+            distances = self._distances(plan, finest.field)
         background = self._background(plan, finest, fields, distances, passes, watch)
         with watch.stage("fuse"):
             return fuse_fields(
@@ -96,36 +105,71 @@ class Pipeline:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """The background's map as ``fuse_fields`` takes it: field, to_field, to_voxel."""
         with watch.stage("background"):
-            plan_of_union = union_plan(plan)
-            levels = self._levels(plan_of_union, passes)
+            union = union_plan(plan)
+            sizes = choose_sizes(union.fixed, self.settings, UNION_OVERSAMPLING)
+            start = self._place(union, self.settings["canvas"][0])
             spacing = spacing_of(plan.fixed.affine)
-            field = flow_background(fields, distances, canvases, levels[0], spacing)
-        if passes:
-            field = self._register_chunk(plan_of_union, levels, slice(0, 1), watch, field)
-        return field[0], levels[-1].to_field[0], levels[-1].to_voxel[0]
+            field = flow_background(fields, distances, canvases, start, spacing)
+        field = self._register(union, sizes, passes, watch, start=field, enough=UNION_ENOUGH)
+        finest = self._place(union, int(sizes.max()))
+        return field[0], finest.to_field[0], finest.to_voxel[0]
 
-    def _levels(self, plan: RegionPlan, passes: int) -> list[Canvases]:
-        """Canvases of every pass, coarse to fine; the last size serves all further passes."""
-        sizes = canvas_sizes(self.settings["canvas"], len(plan.maps), passes)
-        stride, margin = self.settings["output"]["stride"], self.settings["margin"]
-        placed = {size: place_canvases(plan, size, stride, margin) for size in set(sizes)}
-        return [placed[size] for size in sizes]
+    def _place(self, plan: RegionPlan, size: int) -> Canvases:
+        return place_canvases(
+            plan, size, self.settings["output"]["stride"], self.settings["margin"]
+        )
+
+    def _register(
+        self,
+        plan: RegionPlan,
+        sizes: NDArray[np.intp],
+        passes: int,
+        watch: Stopwatch,
+        progress: Progress | None = None,
+        start: FloatArray | None = None,
+        enough: float = ENOUGH,
+    ) -> FloatArray:
+        """Displacement (K, 3, s, s, s) of all regions, in cells of the largest canvas's field.
+
+        Regions of one canvas size go together, few enough at a time to stay near the caches.
+        ``start`` is where to start from, on any grid; None starts from the regions' maps alone.
+        """
+        cells = int(sizes.max()) // self.settings["output"]["stride"]
+        fields = np.zeros((len(sizes), 3, cells, cells, cells), np.float32)
+        if start is not None:
+            fields[:] = _on_grid(start, cells)
+        done = 0
+        for size in np.unique(sizes) if passes else ():
+            numbers = np.flatnonzero(sizes == size)
+            together = max(1, CHUNK_CELLS // int(size) ** 3)
+            schedule = [int(min(s, size)) for s in self.settings["canvas"]]
+            levels = [self._place(plan, s) for s in schedule]
+            levels += levels[-1:] * (passes - len(levels))
+            for first in range(0, len(numbers), together):
+                chunk = numbers[first : first + together]
+                fields[chunk] = self._register_chunk(
+                    plan, levels[:passes], chunk, start, cells, enough, watch
+                )
+                done += len(chunk)
+                if progress is not None:
+                    progress(done, len(sizes))
+        return fields
 
     def _register_chunk(
         self,
         plan: RegionPlan,
         levels: list[Canvases],
-        chunk: slice,
-        watch: Stopwatch,
+        active: NDArray[np.intp],
         field: FloatArray | None,
+        cells: int,
+        enough: float,
+        watch: Stopwatch,
     ) -> FloatArray:
-        """Displacement (k, 3, s, s, s) of the regions of ``chunk``, in cells of the last level.
+        """Displacement (k, 3, s, s, s) of the regions ``active`` after one pass per level.
 
-        ``field`` is where to start from, on any grid; None starts from the regions' maps alone.
         A region whose outlines already match is done before the last pass.
         """
-        active = np.arange(chunk.start, chunk.stop)
-        cells = levels[-1].field
+        place = np.arange(len(active))
         reached = np.zeros((len(active), 3, cells, cells, cells), np.float32)
         size, regions = 0, np.empty(0, np.float32)
         for step, canvases in enumerate(levels):
@@ -138,11 +182,11 @@ class Pipeline:
                 # The moving image is always sampled on its own grid, through all maps so far.
                 self._gather("moving", plan.moving, canvases, active, regions, field)
                 if step and field is not None:
-                    open_still = self._overlap(regions) < ENOUGH
-                    if not open_still.all():
-                        reached[active - chunk.start] = _on_grid(field, cells)
-                        active, field = active[open_still], field[open_still]
-                        regions = regions[open_still]
+                    going = self._overlap(regions) < enough
+                    if not going.all():
+                        reached[place[~going]] = _on_grid(field[~going], cells)
+                        active, place = active[going], place[going]
+                        field, regions = field[going], regions[going]
                     if not len(active):
                         return reached
             with watch.stage("infer"):
@@ -154,7 +198,7 @@ class Pipeline:
                 else:
                     field = compose(_on_grid(field, canvases.field), update)
         if field is not None:
-            reached[active - chunk.start] = _on_grid(field, cells)
+            reached[place] = _on_grid(field, cells)
         return reached
 
     def _overlap(self, regions: FloatArray) -> NDArray[np.float64]:
@@ -215,20 +259,21 @@ class Pipeline:
         scale = np.where(std > 0, 1 / (clip * np.where(std > 0, std, 1)), 0)
         return np.stack([mean, scale], 1).astype(np.float32)
 
-    def _distances(self, fixed: Side, canvases: Canvases, chunk: slice) -> FloatArray:
-        """Distance (k, s, s, s) in mm from the fixed regions, on the grids of their fields."""
-        inverse = np.linalg.inv(_homogeneous(canvases.to_field[chunk]))
+    def _distances(self, plan: RegionPlan, cells: int) -> FloatArray:
+        """Distance (K, s, s, s) in mm from the fixed regions, on the grids of their fields."""
+        fixed = plan.fixed
+        grid = place_canvases(plan, cells, 1, self.settings["margin"])
         covered = gather_regions(
             fixed.image,
             fixed.region_map,
-            np.arange(chunk.start + 1, chunk.stop + 1, dtype=np.int32),
-            np.ascontiguousarray(inverse[:, :3]),
-            self._intensity(fixed)[chunk],
-            canvases.field,
+            np.arange(1, len(plan.maps) + 1, dtype=np.int32),
+            grid.to_fixed,
+            self._intensity(fixed),
+            cells,
             channels=("mask",),
-            supersample=np.maximum(canvases.supersample_fixed[chunk], 2),
+            supersample=grid.supersample_fixed,
         )
-        return distance_to_mask(covered[:, 0] > COVERED, canvases.spacing[chunk])
+        return distance_to_mask(covered[:, 0] > COVERED, grid.spacing)
 
     def _to_displacement(self, vectors: FloatArray, fixed_shape: tuple[int, ...]) -> FloatArray:
         """The network's output as displacement in field cells, components (z, y, x)."""
@@ -253,11 +298,6 @@ def _on_grid(field: FloatArray, cells: int) -> FloatArray:
 def _in_canvas_cells(field: FloatArray, canvases: Canvases) -> FloatArray:
     """Displacement in field cells as ``gather_regions`` takes it: in cells of the canvas."""
     return _on_grid(field, canvases.field) * np.float32(canvases.canvas / canvases.field)
-
-
-def _homogeneous(maps: FloatArray) -> FloatArray:
-    last = np.broadcast_to(np.array([[[0, 0, 0, 1]]], np.float32), (len(maps), 1, 4))
-    return np.concatenate([maps, last], axis=1)
 
 
 def _falloff(fixed: Side) -> float:

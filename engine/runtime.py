@@ -271,11 +271,12 @@ SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
 
 
 def _arguments(pair: Mapping[str, Any] | Sequence[VolumeLike], options: dict[str, Any]) -> Any:
-    if isinstance(pair, Mapping):
-        return {**options, **pair}
-    if len(pair) != len(SIDES):
-        raise InputError(f"pairs: expected {', '.join(SIDES)}, got {len(pair)} entries.")
-    return {**options, **dict(zip(SIDES, pair, strict=True))}
+    if not isinstance(pair, Mapping) and len(pair) == len(SIDES):
+        pair = dict(zip(SIDES, pair, strict=True))
+    if not isinstance(pair, Mapping) or not set(SIDES) <= set(pair):
+        given = ", ".join(pair) if isinstance(pair, Mapping) else f"{len(pair)} entries"
+        raise InputError(f"pairs: expected {', '.join(SIDES)}, got {given}.")
+    return {**options, **pair}
 
 
 def _read_ahead(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import pickle
 import shutil
 from pathlib import Path
@@ -20,6 +19,8 @@ from segreg.engine.package import (
     REGISTRATION,
     Package,
     load_package,
+    package_files,
+    validate_metadata,
     write_checksums,
 )
 from segreg.engine.version import __version__
@@ -27,6 +28,7 @@ from segreg.export.graph import write_graph
 from segreg.export.parity import measure_parity
 
 CARD, PARITY, LICENCE = "docs/README.md", "docs/parity.json", "LICENSE"
+FILES = (METADATA, REGISTRATION, CARD, PARITY, LICENCE)
 
 
 def export(
@@ -35,7 +37,7 @@ def export(
     """Write ``network`` as a model package into the folder ``path``.
 
     Everything is made and verified in a temporary folder first; files of a package that is already
-    in ``path`` are replaced, other files there are left alone.
+    in ``path`` are replaced, other files there, such as its recipe, are left alone.
 
     Parameters
     ----------
@@ -45,17 +47,23 @@ def export(
     Raises
     ------
     ParityError : the exported network differs from ``network``.
-    PackageError : the spec breaks the schema.
+    PackageError : the spec breaks the schema, or ``path`` holds files that would be part of the
+        package and are not.
     """
+    validate_metadata(spec)
+    if stray := sorted(set(package_files(path)) - set(FILES)):
+        raise PackageError(
+            f"{path.name}: {stray[0]} lies where only files of the package may; move it away."
+        )
     settings = spec["segreg"]
-    canvas, channels = settings["canvas"][-1], len(settings["channels"])
-    path.mkdir(parents=True, exist_ok=True)
+    canvas, channels = settings["canvas"][-1], settings["channels"]
+    path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".export-", dir=path.parent) as temporary:
         folder = Path(temporary) / spec["name"]
         for part in (METADATA, REGISTRATION, CARD):
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
         properties = {"name": spec["name"], "version": spec["version"], "segreg": __version__}
-        write_graph(network, canvas, channels, folder / REGISTRATION, properties)
+        write_graph(network, canvas, len(channels), folder / REGISTRATION, properties)
         report = measure_parity(network, folder / REGISTRATION, canvas, channels)
         report["trained_with"] = {"torch": str(torch.__version__)}
         _write_json(folder / METADATA, spec)
@@ -65,11 +73,11 @@ def export(
         (folder / LICENCE).write_bytes(licence.read_bytes())
         write_checksums(folder)
         load_package(folder)
-        for name in (METADATA, REGISTRATION, CARD, PARITY, LICENCE, CHECKSUMS):
+        for name in (*FILES, CHECKSUMS):
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(folder / name, path / f"{name}.partial")
-        for name in (METADATA, REGISTRATION, CARD, PARITY, LICENCE, CHECKSUMS):
-            os.replace(path / f"{name}.partial", path / name)
+        for name in (*FILES, CHECKSUMS):
+            (path / f"{name}.partial").replace(path / name)
     return load_package(path)
 
 
@@ -83,8 +91,10 @@ def load_network(reference: str, weights: Path) -> torch.nn.Module:
     module, _, name = reference.partition(":")
     try:
         network: torch.nn.Module = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError, ValueError) as error:
-        raise PackageError(f"network: expected module:Class, got {reference!r} ({error}).") from error
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise PackageError(
+            f"network: expected module:Class that needs no arguments, got {reference!r} ({error})."
+        ) from error
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
         network.load_state_dict(state)
@@ -93,7 +103,7 @@ def load_network(reference: str, weights: Path) -> torch.nn.Module:
             f"{weights.name}: expected a plain state dict; this file would have to run code to be "
             "read, which is refused. Save it with torch.save(network.state_dict(), path)."
         ) from error
-    except (OSError, RuntimeError, TypeError) as error:
+    except (OSError, EOFError, RuntimeError, TypeError) as error:
         raise PackageError(
             f"{weights.name}: not the state dict of {reference} ({error})."
         ) from error

@@ -22,7 +22,7 @@ def write_graph(
     """
     # Two regions: an example of one would let the exporter take the batch for a constant.
     example = torch.zeros(2, channels, canvas, canvas, canvas)
-    cells = {axis: torch.export.Dim.AUTO for axis in (2, 3, 4)}
+    cells = dict.fromkeys((2, 3, 4), torch.export.Dim.AUTO)
     program = torch.onnx.export(
         network.eval().to(memory_format=torch.contiguous_format),
         (example,),

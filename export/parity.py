@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ class ParityError(RuntimeError):
     """The exported network differs from the trained one; the message lists every fault."""
 
 
-def measure_parity(network: torch.nn.Module, graph: Path, canvas: int, channels: int) -> dict[str, Any]:
+def measure_parity(
+    network: torch.nn.Module, graph: Path, canvas: int, channels: Sequence[str]
+) -> dict[str, Any]:
     """Compare torch with every installed backend on random and structured canvases.
+
+    ``channels`` are the names in the package's metadata.
 
     Returns the report, ready for ``docs/parity.json``.
 
@@ -32,11 +37,14 @@ def measure_parity(network: torch.nn.Module, graph: Path, canvas: int, channels:
     """
     report: dict[str, Any] = {"unit": "network output unit", "cases": []}
     faults = []
-    inputs = {"random": _random(canvas, channels), "structured": _structured(canvas, channels)}
+    inputs = {
+        "random": _random(canvas, len(channels)),
+        "structured": _structured(canvas, channels),
+    }
     for entry in availability():
         if not entry.usable:
             continue
-        backend = open_backend(entry.name, graph, channels=channels)
+        backend = open_backend(entry.name, graph, channels=len(channels))
         for name, regions in inputs.items():
             with torch.inference_mode():
                 expected = network(torch.from_numpy(regions)).numpy()
@@ -70,14 +78,21 @@ def _random(canvas: int, channels: int) -> Batch:
     return noise.astype(np.float32)
 
 
-def _structured(canvas: int, channels: int) -> Batch:
-    """Balls of differing place and size in every channel, as regions look on their canvas."""
+def _structured(canvas: int, channels: Sequence[str]) -> Batch:
+    """Regions as the engine shows them: moments matched, image only inside the mask."""
     rng = np.random.default_rng(1)
     axes = np.stack(np.meshgrid(*[np.linspace(-1, 1, canvas)] * 3, indexing="ij"))
-    batch = np.empty((4, channels, canvas, canvas, canvas), np.float32)
-    for k in range(4):
-        for c in range(channels):
-            centre, radius = rng.uniform(-0.15, 0.15, 3), rng.uniform(0.4, 0.7)
-            distance = np.linalg.norm(axes - centre[:, None, None, None], axis=0)
-            batch[k, c] = np.clip((radius - distance) * canvas / 4 + 0.5, 0, 1)
+    batch = np.empty((4, len(channels), canvas, canvas, canvas), np.float32)
+    for region in batch:
+        shown = {}
+        for side in ("moving", "fixed"):
+            radii = 0.7 * np.exp(rng.normal(0, 0.08, 3))
+            radius = np.linalg.norm(axes / radii[:, None, None, None], axis=0)
+            mask = np.clip((1 - radius) * canvas / 4 + 0.5, 0, 1)
+            waves = rng.uniform(3, 9, 3)[:, None, None, None]
+            image = np.sin(axes * waves + rng.uniform(0, 6, (3, 1, 1, 1))).mean(0)
+            shown[f"{side}_mask"], shown[f"{side}_image"] = mask, image
+            shown[f"{side}_masked_image"] = image * mask
+        for values, name in zip(region, channels, strict=True):
+            values[:] = shown[name]
     return batch

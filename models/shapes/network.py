@@ -28,7 +28,7 @@ class RegionNetwork(nn.Module):
     channels : features of the four levels, finest (S/2) first.
     """
 
-    CHANNELS = ("moving_image", "moving_mask", "fixed_image", "fixed_mask")
+    CHANNELS = ("moving_masked_image", "moving_mask", "fixed_masked_image", "fixed_mask")
 
     def __init__(self, channels: tuple[int, ...] = (32, 48, 64, 64)) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class RegionNetwork(nn.Module):
         nn.init.zeros_(self.velocity.bias)
 
     def forward(self, regions: torch.Tensor) -> torch.Tensor:
-        """Velocity ``(B, 3, S/2, S/2, S/2)`` in canvas voxels for ``regions`` ``(B, 4, S, S, S)``."""
+        """Velocity (B, 3, S/2, S/2, S/2) in canvas voxels for ``regions`` (B, 4, S, S, S)."""
         features = self.stem(regions)
         skips = []
         for down in self.down:

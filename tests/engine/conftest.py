@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from nibabel.eulerangles import euler2mat
 from nibabel.quaternions import mat2quat
+
+from segreg.engine.phantom import Phantom, make_phantom
+from segreg.engine.runtime import Engine
 
 RawNifti = Callable[..., Path]
 
@@ -38,6 +41,26 @@ AFFINES = {
 @pytest.fixture(params=AFFINES.values(), ids=AFFINES.keys())
 def affine(request: pytest.FixtureRequest) -> np.ndarray:
     return np.array(request.param)
+
+
+@pytest.fixture(scope="session")
+def small_phantom() -> Phantom:
+    """An oblique, anisotropic pair of few voxels."""
+    return make_phantom((24, 30, 27), (5.0, 4.0, 4.0))
+
+
+@pytest.fixture(scope="session")
+def engine(tiny_package: Path) -> Iterator[Engine]:
+    """Moment matching, with a network that has nothing to add."""
+    with Engine(tiny_package) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def looking(looking_package: Path) -> Iterator[Engine]:
+    """A network whose answer depends on every voxel it is shown."""
+    with Engine(looking_package) as opened:
+        yield opened
 
 
 @pytest.fixture
