@@ -1,11 +1,11 @@
 """The background is a region too: everything that is labelled, seen as one.
 
 Organs lie differently against each other on the two sides. One affine map would then carry
-background voxels into organs that lie elsewhere, and the organs would appear twice. So the background
-starts from a flow: surface points of all regions are taken from where the global affine puts them to
-where their regions' maps put them, along straight lines, and a spline through their velocities
-carries the rest of space along, in small steps so that it stays invertible (after Joshi and Miller
-2000). From there the network registers the union of all regions like any region.
+background voxels into organs that lie elsewhere, and the organs would appear twice. So the
+background starts from a flow: surface points of all regions are taken from where the global affine
+puts them to where their regions' maps put them, along straight lines, and a spline through their
+velocities carries the rest of space along, in small steps so that it stays invertible (after Joshi
+and Miller 2000). From there the network registers the union of all regions like any region.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_STEPS = 8
 
 
 def union_plan(plan: RegionPlan) -> RegionPlan:
-    """The plan of one region that holds all regions of ``plan``, starting from the global affine."""
+    """The plan of one region that holds all of ``plan``, starting from the global affine."""
 
     def union(side: Side) -> Side:
         return Side.measure(side.image, (side.region_map > 0).astype(np.int32), 1, side.affine)
@@ -52,7 +52,7 @@ def flow_background(
     spacing : (3,) mm of the fixed grid.
     """
     source, target = _surface_points(fields, distances, regions)
-    if not len(source):  # all regions slip through their canvases' cells: the affine is all there is
+    if not len(source):  # all regions slip through their canvases' cells
         return np.zeros((1, 3, *(union.field,) * 3), np.float32)
     cells = np.indices((union.field,) * 3).reshape(3, -1).T
     to_field = union.to_field[0].astype(np.float64)
@@ -71,7 +71,7 @@ def flow_background(
 
 
 def _flow(where: Array, start: Array, target: Array) -> Array:
-    """Carry ``where`` (N, 3) along with points that move from ``start`` to ``target`` (n, 3), mm."""
+    """Carry ``where`` (N, 3) along with points from ``start`` to ``target`` (n, 3), mm."""
     way = target - start
     diagonal = np.linalg.norm(np.ptp(start, axis=0))
     longest = np.percentile(np.linalg.norm(way, axis=1), 95)

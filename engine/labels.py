@@ -106,7 +106,7 @@ def make_scheme(
         raise InputError(
             "labels: expected at least one region on both sides, got "
             f"{_shorten(sorted(moving))} on the moving and {_shorten(sorted(fixed))} on the fixed "
-            f"side{_asked(select)}. Give both sides the same label numbers, or join them with groups."
+            f"side{_asked(select)}. Give both sides the same label numbers, or join them by groups."
         )
     if len(names) > MAX_REGIONS:
         raise InputError(f"labels: at most {MAX_REGIONS} regions, got {len(names)}. Group them.")

@@ -54,7 +54,7 @@ def read_points(path: str | Path, convention: str | None = None) -> Points:
     if axes is None:
         raise InputError(
             f"{name}: its column names do not say whether x and y follow RAS or LPS. "
-            'Say it: convention="lps" (--convention lps) or convention="ras" (--convention ras), or name the columns '
+            'Say it: convention="lps" (--convention lps) or "ras", or name the columns '
             "x_lps_mm, y_lps_mm, z_lps_mm."
         )
     if convention is not None and convention != axes:

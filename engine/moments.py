@@ -16,8 +16,9 @@ def match_moments(
     """Affine map (4, 4) that carries the fixed region's mean and covariance onto the moving one's.
 
     The linear part is the optimal-transport map between two Gaussians,
-    ``F^-1/2 (F^1/2 M F^1/2)^1/2 F^-1/2`` (Dowson and Landau 1982): symmetric, so it neither reflects
-    nor rotates more than the moments demand. Its stretches are clipped to ``STRETCH_LIMITS``.
+    ``F^-1/2 (F^1/2 M F^1/2)^1/2 F^-1/2`` (Dowson and Landau 1982): symmetric, so it neither
+    reflects nor rotates more than the moments demand. Its stretches are clipped to
+    ``STRETCH_LIMITS``.
 
     Parameters
     ----------

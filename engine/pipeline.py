@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segreg.engine.background import flow_background, union_plan
 from segreg.engine.backends import Backend
+from segreg.engine.background import flow_background, union_plan
 from segreg.engine.canvases import Canvases, place_canvases
 from segreg.engine.geometry import spacing_of
 from segreg.engine.regions import RegionPlan, Side
@@ -35,7 +35,7 @@ FINE = 96  # cells per axis that sharpen the outline of a region of any size
 REGION_OVERSAMPLING = 16.0
 UNION_OVERSAMPLING = 2.7
 SIZE_STEP = 16  # canvases are multiples of the network's coarsest cell
-FALLOFF = 0.006  # reach of the regions' maps into the background, share of the labelled box's diagonal
+FALLOFF = 0.006  # reach of a region's map into the background, share of the labelled diagonal
 # Soft Dice on the canvas from which further passes gain nothing worth their time.
 ENOUGH = 0.993
 UNION_ENOUGH = 0.99  # its outlines are the regions' outlines, which their own fields sharpen
@@ -47,10 +47,10 @@ def choose_sizes(
 ) -> NDArray[np.intp]:
     """Cells per axis of the finest canvas of each region (K,).
 
-    A canvas has ``FINE`` cells per axis, or ``oversampling`` cells per voxel if that is more. If all
-    together would exceed ``MOST_CELLS``, all shrink by one factor: the time of a pair stays bounded
-    however finely it is labelled. Never less than the package's smallest canvas nor more than its
-    largest.
+    A canvas has ``FINE`` cells per axis, or ``oversampling`` cells per voxel if that is more. If
+    all together would exceed ``MOST_CELLS``, all shrink by one factor: the time of a pair stays
+    bounded however finely it is labelled. Never less than the package's smallest canvas nor more
+    than its largest.
     """
     smallest, largest = min(settings["canvas"]), max(settings["canvas"])
     extent = (fixed.stats.high[1:] - fixed.stats.low[1:]).astype(float)

@@ -122,7 +122,8 @@ class Engine:
         """
         if interpolation not in INTERPOLATIONS:
             raise InputError(
-                f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}."
+                f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, "
+                f"got {interpolation!r}."
             )
         watch = Stopwatch()
         with watch.stage("read"):

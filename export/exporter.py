@@ -103,7 +103,7 @@ def load_network(reference: str, weights: Path) -> torch.nn.Module:
             f"{weights.name}: expected a plain state dict; this file would have to run code to be "
             "read, which is refused. Save it with torch.save(network.state_dict(), path)."
         ) from error
-    except (OSError, EOFError, RuntimeError, TypeError) as error:
+    except Exception as error:  # torch raises whatever the damage leads to
         raise PackageError(
             f"{weights.name}: not the state dict of {reference} ({error})."
         ) from error

@@ -21,7 +21,7 @@ MARGIN = 0.15  # of the bounding box, on each side; at least one voxel
 
 
 def sample(volume: torch.Tensor, index: torch.Tensor, padding: str = "zeros") -> torch.Tensor:
-    """Values ``(C, *index.shape[:-1])`` of ``volume`` (C, D, H, W), linear, at voxel ``index`` (..., 3)."""
+    """Values (C, ...) of ``volume`` (C, D, H, W), linear, at voxel ``index`` (..., 3)."""
     size = torch.tensor(volume.shape[1:], dtype=index.dtype)
     # An axis of one slice has no outside: the slice stands for its whole thickness.
     index = torch.where(size == 1, torch.zeros_like(index), index)
@@ -161,7 +161,11 @@ def _grid(rng: torch.Generator) -> tuple[int, ...]:
 
 
 def _voxelise(
-    rng: torch.Generator, shape: Shape, textures: list[Noise], size: tuple[int, ...], strength: float
+    rng: torch.Generator,
+    shape: Shape,
+    textures: list[Noise],
+    size: tuple[int, ...],
+    strength: float,
 ) -> Side:
     spacing = 2 / torch.tensor(size, dtype=torch.float32)
     index = torch.cartesian_prod(*[torch.arange(n, dtype=torch.float32) for n in size])
@@ -220,7 +224,8 @@ def make_pair(rng: torch.Generator, canvas: int) -> tuple[torch.Tensor, torch.Te
     affine = torch.from_numpy(match_moments(*fixed.moments(), *moving.moments())).float()
     jitter = torch.eye(3) + 0.02 * torch.randn((3, 3), generator=rng)
     points = fixed.points(index) @ (affine[:3, :3] @ jitter).T + affine[:3, 3]
-    points += affine[:3, :3] @ ((torch.eye(3) - jitter) @ torch.from_numpy(fixed.moments()[0]).float())
+    centre = torch.from_numpy(fixed.moments()[0]).float()
+    points += affine[:3, :3] @ ((torch.eye(3) - jitter) @ centre)
     return _masked(moving, moving.index(points)), _masked(fixed, index), float(related)
 
 

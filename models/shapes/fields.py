@@ -1,4 +1,4 @@
-"""Differentiable displacement arithmetic for training; the engine's kernels do the same without torch."""
+"""Differentiable displacement arithmetic for training; the engine's kernels need no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 
 def warp(volume: torch.Tensor, displacement: torch.Tensor, padding: str = "border") -> torch.Tensor:
-    """``volume(x + displacement(x))``; volume (B, C, D, H, W), displacement (B, 3, D, H, W) in voxels."""
+    """``volume(x + displacement(x))``, (B, C, D, H, W) and (B, 3, D, H, W) in voxels."""
     size = displacement.shape[2:]
     axes = [torch.arange(n, dtype=displacement.dtype, device=displacement.device) for n in size]
     identity = torch.stack(torch.meshgrid(*axes, indexing="ij"))

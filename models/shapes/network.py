@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -32,7 +34,7 @@ class RegionNetwork(nn.Module):
 
     def __init__(self, channels: tuple[int, ...] = (32, 48, 64, 64)) -> None:
         super().__init__()
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        pairs = list(itertools.pairwise(channels))
         self.stem = nn.Sequential(
             _halve(len(self.CHANNELS), channels[0], kernel=4), _block(channels[0], channels[0])
         )

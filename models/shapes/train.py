@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ class Stage:
     until: int
 
 
-# Large motion is learnt four times faster on the small canvas, sharp outlines only on the large one.
+# Large motion is learnt faster on the small canvas, sharp outlines only on the large one.
 STAGES = (Stage(canvas=48, batch=4, until=2000), Stage(canvas=64, batch=2, until=3400))
 
 
@@ -156,7 +155,7 @@ def _log(folder: Path, step: int, reached: torch.Tensor) -> None:
 def _save(path: Path, **state: Any) -> None:
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def main() -> None:

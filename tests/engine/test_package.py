@@ -84,7 +84,8 @@ def test_schema_names_the_fault(package: Path, changes: dict, message: str) -> N
 
 
 def test_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(PackageError, match=r"expected one of .*shapes.* found nothing"), open_package("nowhere"):
+    found = r"expected one of .*shapes.* found nothing"
+    with pytest.raises(PackageError, match=found), open_package("nowhere"):
         pass
 
 

@@ -230,7 +230,9 @@ def test_single_slice() -> None:
     assert quality.regions[0].mean_jacobian == 1
 
 
-@pytest.mark.parametrize("box", [np.s_[8:9, 4:14, 5:15], np.s_[8:9, 9:10, 10:11], np.s_[:1, :1, :1]])
+@pytest.mark.parametrize(
+    "box", [np.s_[8:9, 4:14, 5:15], np.s_[8:9, 9:10, 10:11], np.s_[:1, :1, :1]]
+)
 def test_thin_regions_have_a_surface(box: tuple[slice, ...]) -> None:
     """A plate of one voxel, or a single voxel, is all surface, not only along its rim."""
     regions = boxes(box)

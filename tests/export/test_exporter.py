@@ -219,7 +219,7 @@ class TestLoadNetwork:
     def test_pickle_with_code_is_not_run(self, tmp_path: Path, save: Any) -> None:
         weights, marker = tmp_path / "evil.pt", tmp_path / "ran"
         if save is None:
-            weights.write_bytes(pickle.dumps(Malicious(marker)))
+            weights.write_bytes(pickle.dumps(Malicious(marker), protocol=2))
         else:
             save({"velocity": Malicious(marker)}, weights)
         with pytest.raises(PackageError, match=r"evil\.pt: expected a plain state dict"):
@@ -234,7 +234,7 @@ class TestLoadNetwork:
         with pytest.raises(PackageError, match=r"other\.pt: not the state dict of"):
             load_network(NETWORK, tmp_path / "other.pt")
 
-    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive"])
+    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x80\x02r", bytes(99)])
     def test_damaged_file(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "cut.pt").write_bytes(content)
         with pytest.raises(PackageError, match=r"cut\.pt"):

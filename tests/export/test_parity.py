@@ -11,7 +11,6 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from models.shapes.network import RegionNetwork
 from segreg.engine.backends import availability
 from segreg.engine.package import Package
 from segreg.export import parity
