@@ -147,4 +147,4 @@ def _surface(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     for axis in range(3):
         for shift in (-1, 1):
             interior &= np.roll(padded, shift, axis)[1:-1, 1:-1, 1:-1]
-    return inside & ~interior
+    return np.asarray(inside & ~interior)

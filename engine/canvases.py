@@ -7,6 +7,7 @@ the fixed region's bounding box plus a margin, every axis scaled on its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +57,9 @@ def place_canvases(plan: RegionPlan, canvas: int, stride: int, margin: float) ->
     """
     to_world = index_to_world(plan.fixed.affine)
     from_world = np.linalg.inv(to_world)
-    low = plan.fixed.stats.low[1:] - 0.5
-    high = plan.fixed.stats.high[1:] - 0.5
-    border = np.maximum((high - low) * margin, 1.0)
-    low, size = low - border, high - low + 2 * border
+    box = np.stack([plan.fixed.stats.low[1:], plan.fixed.stats.high[1:]]).astype(np.float64) - 0.5
+    border = np.maximum((box[1] - box[0]) * margin, 1.0)
+    low, size = box[0] - border, box[1] - box[0] + 2 * border
 
     to_fixed = _cells(low, size / canvas)
     field_to_fixed = _cells(low, size / canvas * stride)
@@ -93,8 +93,8 @@ def _cells(low: Array, step: Array) -> Array:
 def _supersample(maps: Array) -> NDArray[np.int32]:
     """Samples per cell and axis, so that no voxel falls between them."""
     step = np.linalg.norm(maps[:, :3, :3], axis=1)
-    return np.clip(np.rint(step), 1, MAX_SUPERSAMPLE).astype(np.int32)
+    return np.asarray(np.clip(np.rint(step), 1, MAX_SUPERSAMPLE), np.int32)
 
 
-def _kernel_form(maps: Array) -> NDArray[np.float32]:
+def _kernel_form(maps: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return np.ascontiguousarray(maps[..., :3, :], np.float32)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class LabelScheme:
             table = np.zeros(top + 1, np.int32)
             inside = numbers <= top
             table[numbers[inside]] = regions[inside]
-            return table[label_map]
+            return np.asarray(table[label_map])
         order = np.argsort(numbers)
         place = np.searchsorted(numbers[order], label_map).clip(max=len(numbers) - 1)
         found = numbers[order][place] == label_map
@@ -81,6 +82,7 @@ def make_scheme(
     """
     moving, fixed = set(present_labels(moving_labels)), set(present_labels(fixed_labels))
     wanted = moving | fixed if select is None else set(select)
+    candidates: dict[str, tuple[int, ...]]
     if groups is None:
         candidates = {f"label {label}": (label,) for label in sorted(wanted)}
     else:
@@ -134,24 +136,26 @@ def _checked(groups: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
     checked: dict[str, tuple[int, ...]] = {}
     owner: dict[int, str] = {}
     for name, value in groups.items():
-        numbers = value if isinstance(value, (list, tuple)) else [value]
-        if not numbers or not all(_is_label(n) for n in numbers):
+        given = value if isinstance(value, (list, tuple)) else [value]
+        numbers = tuple(int(n) for n in given if _is_label(n))
+        if not numbers or len(numbers) < len(given):
             raise InputError(
                 f"groups: {name!r} expects positive label numbers such as [1, 2], got {value!r}."
             )
         for number in numbers:
-            if owner.setdefault(int(number), name) != name:
+            if owner.setdefault(number, name) != name:
                 raise InputError(
-                    f"groups: label {number} is in both {owner[int(number)]!r} and {name!r}; "
+                    f"groups: label {number} is in both {owner[number]!r} and {name!r}; "
                     "a voxel can belong to one region only."
                 )
-        checked[name] = tuple(int(n) for n in numbers)
+        checked[name] = numbers
     return checked
 
 
-def _is_label(number: object) -> bool:
-    whole = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
-    return whole and int(number) > 0  # type: ignore[call-overload]
+def _is_label(number: object) -> TypeGuard[int]:
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+        return False
+    return int(number) > 0
 
 
 def _asked(select: Sequence[int] | None) -> str:

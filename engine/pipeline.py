@@ -22,6 +22,7 @@ from segreg.kernels import (
     fuse_fields,
     gather_regions,
     integrate,
+    jacobian_determinant,
     resample_field,
 )
 
@@ -39,6 +40,8 @@ FALLOFF = 0.006  # reach of a region's map into the background, share of the lab
 # Soft Dice on the canvas from which further passes gain nothing worth their time.
 ENOUGH = 0.993
 UNION_ENOUGH = 0.99  # its outlines are the regions' outlines, which their own fields sharpen
+LEAST_JACOBIAN = 0.0  # on the canvas, inside the region
+SHORTER_STEPS = (0.5, 0.25)  # of a pass whose whole step would fold its region
 COVERED = 0.05  # a field cell counts as part of the region from this share of mask on
 
 
@@ -60,7 +63,7 @@ def choose_sizes(
         sizes = np.rint(wanted / SIZE_STEP).astype(np.intp) * SIZE_STEP
         sizes = np.clip(sizes, smallest, largest)
         if (sizes**3).sum() <= MOST_CELLS or (sizes == smallest).all():
-            return sizes
+            return np.asarray(sizes)
         wanted *= 0.97
 
 
@@ -83,7 +86,7 @@ class Pipeline:
             distances = self._distances(plan, finest.field)
         background = self._background(plan, finest, fields, distances, passes, watch)
         with watch.stage("fuse"):
-            return fuse_fields(
+            fused: FloatArray = fuse_fields(
                 plan.fixed.region_map,
                 fields,
                 distances,
@@ -93,6 +96,7 @@ class Pipeline:
                 background,
                 _falloff(plan.fixed),
             )
+        return fused
 
     def _background(
         self,
@@ -192,11 +196,14 @@ class Pipeline:
             with watch.stage("infer"):
                 vectors = self.backend.infer(regions)
             with watch.stage("integrate"):
-                update = self._to_displacement(vectors, plan.fixed.image.shape)
-                if field is None:
-                    field = update
-                else:
-                    field = compose(_on_grid(field, canvases.field), update)
+                before = np.zeros_like(vectors) if field is None else _on_grid(field, canvases.field)
+                after, sound = self._advance(before, vectors, regions, plan.fixed.image.shape)
+                if not sound.all():  # a pass that would fold its region is the last, and not taken
+                    reached[place[~sound]] = _on_grid(before[~sound], cells)
+                    active, place, regions = active[sound], place[sound], regions[sound]
+                if not len(active):
+                    return reached
+                field = after[sound]
         if field is not None:
             reached[place] = _on_grid(field, cells)
         return reached
@@ -213,6 +220,38 @@ class Pipeline:
         both = np.einsum("kn,kn->k", moving, fixed)
         squares = np.einsum("kn,kn->k", moving, moving) + np.einsum("kn,kn->k", fixed, fixed)
         return np.asarray(2 * both / np.maximum(squares, 1e-6), np.float64)
+
+    def _advance(
+        self,
+        before: FloatArray,
+        vectors: FloatArray,
+        regions: FloatArray,
+        fixed_shape: tuple[int, ...],
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Fields after a pass, and which of them (k,) do not fold inside their region.
+
+        Where the whole step would fold, shorter ones are tried.
+        """
+        after = compose(before, self._to_displacement(vectors, fixed_shape))
+        sound = ~self._folds(after, regions)
+        for share in SHORTER_STEPS:
+            retry = np.flatnonzero(~sound)
+            if not len(retry):
+                break
+            shorter = self._to_displacement(vectors[retry] * np.float32(share), fixed_shape)
+            after[retry] = compose(before[retry], shorter)
+            sound[retry] = ~self._folds(after[retry], regions[retry])
+        return after, sound
+
+    def _folds(self, field: FloatArray, regions: FloatArray) -> NDArray[np.bool_]:
+        """Whether each field (k, 3, s, s, s) folds, or is about to, inside its region."""
+        names = self.settings["channels"]
+        if "fixed_mask" not in names:
+            return np.zeros(len(field), bool)
+        stride = regions.shape[-1] // field.shape[-1]
+        mask = regions[:, names.index("fixed_mask"), ::stride, ::stride, ::stride]
+        folded = (jacobian_determinant(field) < LEAST_JACOBIAN) & (mask > 0.5)
+        return np.asarray(folded.any(axis=(1, 2, 3)))
 
     def _gather(
         self,
@@ -273,7 +312,8 @@ class Pipeline:
             channels=("mask",),
             supersample=grid.supersample_fixed,
         )
-        return distance_to_mask(covered[:, 0] > COVERED, grid.spacing)
+        distances: FloatArray = distance_to_mask(covered[:, 0] > COVERED, grid.spacing)
+        return distances
 
     def _to_displacement(self, vectors: FloatArray, fixed_shape: tuple[int, ...]) -> FloatArray:
         """The network's output as displacement in field cells, components (z, y, x)."""
@@ -288,16 +328,21 @@ class Pipeline:
                 vectors[:, axis] = 0
         if output["kind"] == "displacement":
             return vectors
-        return integrate(vectors, int(self.settings["integration_steps"]))
+        displacement: FloatArray = integrate(vectors, int(self.settings["integration_steps"]))
+        return displacement
 
 
 def _on_grid(field: FloatArray, cells: int) -> FloatArray:
-    return field if field.shape[-1] == cells else resample_field(field, (cells, cells, cells))
+    if field.shape[-1] == cells:
+        return field
+    resampled: FloatArray = resample_field(field, (cells, cells, cells))
+    return resampled
 
 
 def _in_canvas_cells(field: FloatArray, canvases: Canvases) -> FloatArray:
     """Displacement in field cells as ``gather_regions`` takes it: in cells of the canvas."""
-    return _on_grid(field, canvases.field) * np.float32(canvases.canvas / canvases.field)
+    ratio = np.float32(canvases.canvas / canvases.field)
+    return np.asarray(_on_grid(field, canvases.field) * ratio)
 
 
 def _falloff(fixed: Side) -> float:

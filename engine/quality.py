@@ -130,20 +130,32 @@ def judge(
                 log_jacobian_sd=float(deviation[k]),
             )
         )
+    faults = _faults(regions, thresholds, float(spacing.max()))
+    return _summarise(regions, jacobian, place, thresholds, faults), jacobian
+
+
+def _summarise(
+    regions: list[RegionQuality],
+    jacobian: NDArray[np.float32],
+    place: NDArray[np.uint8],
+    thresholds: Thresholds,
+    faults: list[str],
+) -> Quality:
+    """Means over the regions, and the Jacobian by the place of its voxels."""
     flat = jacobian.ravel()
-    summary = Quality(
+    inside, seams, away = (flat[np.flatnonzero(place == p)] for p in (INSIDE, SEAM, BACKGROUND))
+    return Quality(
         regions=tuple(regions),
-        dice_before=float(dice_before.mean()),
-        dice=float(dice.mean()),
+        dice_before=float(np.mean([region.dice_before for region in regions])),
+        dice=float(np.mean([region.dice for region in regions])),
         hd95_mm=_mean_of_finite([region.hd95_mm for region in regions]),
-        folding_inside_percent=_folding(flat[inside]),
-        folding_seams_percent=_folding(flat[np.flatnonzero(place == SEAM)]),
-        folding_background_percent=_folding(flat[np.flatnonzero(place == BACKGROUND)]),
-        log_jacobian_sd=_log_deviation(flat[inside]),
+        folding_inside_percent=_folding(inside),
+        folding_seams_percent=_folding(seams),
+        folding_background_percent=_folding(away),
+        log_jacobian_sd=_log_deviation(inside),
         thresholds=thresholds,
-        faults=tuple(_faults(regions, thresholds, float(spacing.max()))),
+        faults=tuple(faults),
     )
-    return summary, jacobian
 
 
 def dice_of_table(table: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -167,7 +179,7 @@ def _places(fixed: RegionMap) -> NDArray[np.uint8]:
         seam[tuple(far)] |= differs
     place = np.where(fixed > 0, np.uint8(INSIDE), np.uint8(BACKGROUND))
     place[seam] = SEAM
-    return place
+    return np.asarray(place)
 
 
 def _jacobian_by_region(

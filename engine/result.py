@@ -115,7 +115,7 @@ class Result:
 
     def summary(self, files: list[str] | None = None) -> dict[str, Any]:
         """What ``result.json`` holds; NaN becomes null."""
-        return without_nan(
+        summary: dict[str, Any] = without_nan(
             {
                 "schema": 1,
                 "provenance": self.provenance.as_dict(),
@@ -127,6 +127,7 @@ class Result:
                 "files": files or [],
             }
         )
+        return summary
 
 
 def _grid(volume: Volume) -> dict[str, Any]:

@@ -47,4 +47,4 @@ def _outline(mask: Mask) -> Mask:
         interior[tuple(first)] = False
         first[axis] = slice(size - 1, None)
         interior[tuple(first)] = False
-    return mask & ~interior
+    return np.asarray(mask & ~interior)

@@ -24,7 +24,7 @@ def write_graph(
     example = torch.zeros(2, channels, canvas, canvas, canvas)
     cells = dict.fromkeys((2, 3, 4), torch.export.Dim.AUTO)
     program = torch.onnx.export(
-        network.eval().to(memory_format=torch.contiguous_format),
+        network.eval().to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
         (example,),
         dynamo=True,
         opset_version=OPSET,

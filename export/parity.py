@@ -49,7 +49,7 @@ def measure_parity(
             with torch.inference_mode():
                 expected = network(torch.from_numpy(regions)).numpy()
             error = np.abs(backend.infer(regions) - expected)
-            case = {
+            case: dict[str, Any] = {
                 "backend": entry.name,
                 "version": entry.version,
                 "precision": backend.precision,

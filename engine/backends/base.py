@@ -33,7 +33,10 @@ class Backend(ABC):
         except BackendError:
             raise
         except Exception as error:  # libraries raise their own types
-            raise BackendError(f"backend {self.name} refuses {network.name}: {error}") from error
+            raise BackendError(
+                f"backend {self.name} refuses {network.name}: {str(error).strip()} "
+                "(If it lacks an operator, ask for another backend by name.)"
+            ) from error
         self._open = True
 
     @classmethod

@@ -211,6 +211,45 @@ def test_backends_agree(tmp_path: Path) -> None:
         assert np.abs(field - fields[0]).max() < 0.1  # voxels; vectors are up to 8 long
 
 
+def network_with_a_warp(folder: Path) -> Path:
+    """A graph that samples its own vectors in 5-D, as foreign networks do."""
+    grid = np.eye(3, 4, dtype=np.float32)[None]
+    size = np.array([1, 3, 8, 8, 8])
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["regions", "w", "b"], ["inner"], strides=[2, 2, 2]),
+            helper.make_node("AffineGrid", ["theta", "size"], ["grid"], align_corners=0),
+            helper.make_node("GridSample", ["inner", "grid"], ["vectors"], mode="linear"),
+        ],
+        "warp",
+        [helper.make_tensor_value_info("regions", TensorProto.FLOAT, [1, CHANNELS, 16, 16, 16])],
+        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, [1, 3, 8, 8, 8])],
+        [
+            numpy_helper.from_array(array, name)
+            for name, array in (("w", 0 * WEIGHTS), ("b", BIAS), ("theta", grid), ("size", size))
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    onnx.save(model, folder / "warp.onnx")
+    return folder / "warp.onnx"
+
+
+def test_reference_runs_a_graph_with_a_warp_inside(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    backend = open_backend("onnxruntime", network_with_a_warp(tmp_path), channels=CHANNELS)
+    np.testing.assert_allclose(backend.infer(regions(1))[0, :, 4, 4, 4], BIAS, atol=1e-5)
+    backend.close()
+
+
+def test_refused_operator_names_the_way_out(tmp_path: Path) -> None:
+    """OpenVINO has no 5-D GridSample; nothing falls back to another backend unasked."""
+    openvino = pytest.importorskip("openvino")
+    if int(openvino.__version__.split(".")[0]) > 2026:
+        pytest.skip("not known whether this OpenVINO still lacks the operator")
+    with pytest.raises(BackendError, match=r"(?s)refuses warp\.onnx.*GridSample.*by name"):
+        open_backend("openvino", network_with_a_warp(tmp_path), channels=CHANNELS)
+
+
 def test_unknown_name_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="expected one of openvino, onnxruntime, got 'abacus'"):
         open_backend("abacus", network(tmp_path), channels=CHANNELS)

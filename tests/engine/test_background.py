@@ -55,7 +55,7 @@ def test_spline_meets_its_points_within_the_smoothing() -> None:
     found = evaluate_spline(points, points, weights, affine)
     # The fit leaves SMOOTHING times a point's weight: the definition of a smoothing spline.
     np.testing.assert_allclose(values - found, -SMOOTHING * weights, atol=5e-3)
-    assert np.abs(values - found).max() < 0.15
+    assert np.abs(values - found).max() < 0.2
     # Side conditions of the spline: no constant and no slope is hidden in its weights.
     np.testing.assert_allclose(weights.sum(0), 0, atol=1e-9)
     np.testing.assert_allclose(weights.T @ points, 0, atol=0.05)

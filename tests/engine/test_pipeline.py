@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,79 +10,16 @@ import pytest
 from scipy import ndimage
 
 from segreg.engine import pipeline as pipeline_module
-from segreg.engine.backends import Backend
 from segreg.engine.canvases import place_canvases
 from segreg.engine.geometry import apply_map, index_to_world, make_affine, world_to_index
-from segreg.engine.pipeline import MOST_CELLS, SIZE_STEP, Pipeline, choose_sizes
+from segreg.engine.pipeline import FINE, MOST_CELLS, SIZE_STEP, Pipeline, choose_sizes
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.timing import Stopwatch
 from segreg.kernels import integrate, jacobian_determinant, resample_field
+from tests.engine.stand_ins import SETTINGS, Told, boxes, constant, looking, side
 
-SHAPE = (20, 26, 30)
 BOX = np.s_[6:14, 5:17, 8:22]
 BIAS = (1.0, -2.0, 1.5)
-SETTINGS: dict[str, Any] = {
-    "canvas": [16],
-    "margin": 0.25,
-    "initial_map": "affine",
-    "channels": ["moving_masked_image", "moving_mask", "fixed_masked_image", "fixed_mask"],
-    "intensity": {"rule": "zscore_inside", "clip": 3.0},
-    "output": {"kind": "velocity", "unit": "canvas_voxel", "order": "zyx", "stride": 2},
-    "integration_steps": 6,
-    "passes": 1,
-}
-
-
-class Told(Backend):
-    """A network that is told what to answer, and remembers what it was shown."""
-
-    name = "told"
-
-    def __init__(self, answer: Callable[[Any], Any]) -> None:
-        super().__init__(Path("told.onnx"), channels=4)
-        self.answer, self.shown = answer, list[np.ndarray]()
-
-    @classmethod
-    def library_version(cls) -> str:
-        return "1"
-
-    def _load(self, network: Path, threads: int | None) -> None:
-        pass
-
-    def _run(self, regions: Any) -> Any:
-        self.shown.append(regions.copy())
-        return np.asarray(self.answer(regions), np.float32)
-
-    def _close(self) -> None:
-        pass
-
-
-def constant(vector: Any, stride: int = 2) -> Callable[[Any], Any]:
-    def answer(regions: Any) -> Any:
-        cells = regions.shape[-1] // stride
-        shape = (len(regions), 3, cells, cells, cells)
-        return np.broadcast_to(np.reshape(vector, (1, 3, 1, 1, 1)), shape)
-
-    return answer
-
-
-def looking(regions: Any) -> Any:
-    """A field that depends on all the canvas shows."""
-    k, half = len(regions), regions.shape[-1] // 2
-    blocks = regions.reshape(k, 4, half, 2, half, 2, half, 2).mean((3, 5, 7))
-    return 2 * np.stack([blocks[:, 0] - blocks[:, 2], blocks[:, 1] - blocks[:, 3], blocks[:, 2]], 1)
-
-
-def side(regions: Any, affine: Any, seed: int = 0) -> Side:
-    image = np.random.default_rng(seed).normal(100, 20, regions.shape).astype(np.float32)
-    return Side.measure(image, np.ascontiguousarray(regions, np.int32), int(regions.max()), affine)
-
-
-def boxes(*places: tuple[slice, ...]) -> np.ndarray:
-    regions = np.zeros(SHAPE, np.int32)
-    for number, place in enumerate(places, 1):
-        regions[place] = number
-    return regions
 
 
 @pytest.fixture
@@ -156,8 +92,7 @@ class TestOutput:
         found = register(same, constant(BIAS), output=output)[:, 10, 11, 15]
         np.testing.assert_allclose(found, 2 * np.array(BIAS) * cell_of(same), atol=1e-4)
 
-    def test_passes_add_up(self, same: RegionPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pipeline_module, "ENOUGH", 2.0)  # no region is ever done early
+    def test_passes_add_up(self, same: RegionPlan) -> None:
         found = register(same, constant(BIAS), 3)[:, 10, 11, 15]
         np.testing.assert_allclose(found, 3 * np.array(BIAS) * cell_of(same), atol=1e-3)
 
@@ -250,19 +185,27 @@ class TestShown:
         whole = usual[:, 3] == 1  # inside the region image and masked image agree
         np.testing.assert_allclose(mixed[:, 2][whole], usual[:, 2][whole], atol=1e-5)
 
-    def test_second_pass_sees_the_moving_side_moved(
-        self, same: RegionPlan, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(pipeline_module, "ENOUGH", 2.0)
+    def test_second_pass_sees_the_moving_side_moved(self, same: RegionPlan) -> None:
         backend = Told(constant((2, 0, 0)))
         Pipeline(backend, SETTINGS).displacement(same, 2, Stopwatch())
         first, second = backend.shown[:2]
         np.testing.assert_array_equal(first[:, 2:], second[:, 2:])
         np.testing.assert_allclose(second[:, 1, :-2], first[:, 1, 2:], atol=1e-4)
 
+    def test_outlines_that_match_end_the_passes(self, same: RegionPlan) -> None:
+        """Only regions that are not done are shown again."""
+        moved = np.roll(boxes(BOX, MANY[0]) == 2, 2, 1) * 2 + (boxes(BOX, MANY[0]) == 1)
+        affine = same.fixed.affine
+        plan = plan_regions(side(moved, affine), side(boxes(BOX, MANY[0]), affine), "identity")
+        backend = Told(constant((0, 0, 0)))
+        Pipeline(backend, SETTINGS).displacement(plan, 3, Stopwatch())
+        both, second, third = backend.shown[:3]
+        assert [len(batch) for batch in (both, second, third)] == [2, 1, 1]
+        np.testing.assert_array_equal(second[0], both[1])
+
     def test_constant_region_has_no_contrast(self) -> None:
         regions = boxes(BOX)
-        image = np.full(SHAPE, 7.0, np.float32)
+        image = np.full(regions.shape, 7.0, np.float32)
         one = Side.measure(image, regions, 1, make_affine((1, 1, 1)))
         backend = Told(constant((0, 0, 0)))
         Pipeline(backend, SETTINGS).displacement(plan_regions(one, one), 1, Stopwatch())
@@ -358,40 +301,41 @@ class TestBackground:
 class TestSizes:
     """Cells per axis of the regions' canvases."""
 
-    def sizes(self, shape: tuple[int, int, int], sides: list[int]) -> list[int]:
+    def sizes(self, sides: list[int], oversampling: float = 4.0) -> list[int]:
         """For cubes of ``sides`` voxels, one beside the other."""
-        regions = np.zeros(shape, np.int32)
+        regions = np.zeros((max(sides), max(sides), sum(sides)), np.int32)
         start = 0
         for number, length in enumerate(sides, 1):
             regions[:length, :length, start : start + length] = number
             start += length
-        settings = {**SETTINGS, "canvas": [32, 96]}
-        return [int(n) for n in choose_sizes(side(regions, make_affine((1, 1, 1))), settings)]
+        fixed = side(regions, make_affine((1, 1, 1)))
+        settings = {**SETTINGS, "canvas": [32, 160]}
+        return [int(n) for n in choose_sizes(fixed, settings, oversampling)]
 
     def test_as_large_as_the_region_has_detail(self) -> None:
-        sizes = self.sizes((40, 40, 90), [3, 8, 14, 20, 40])
+        sizes = self.sizes([3, 20, 50, 70])
         assert sizes == sorted(sizes)
-        assert (sizes[0], sizes[-1]) == (32, 96)
+        assert sizes[0] == FINE
+        assert sizes[-1] == 160
         assert all(size % SIZE_STEP == 0 for size in sizes)
 
+    def test_small_package_has_small_canvases(self, three: RegionPlan) -> None:
+        assert choose_sizes(three.fixed, SETTINGS, 4.0).tolist() == [16, 16, 16]
+
     def test_do_not_depend_on_the_other_regions(self) -> None:
-        assert self.sizes((30, 30, 60), [12, 30, 5])[0] == self.sizes((30, 30, 60), [12])[0]
+        assert self.sizes([40, 12, 5])[0] == self.sizes([40])[0]
 
     @pytest.mark.parametrize("count", [20, 100])
     def test_many_regions_share_the_cells(self, count: int) -> None:
-        sizes = self.sizes((20, 20, 20 * count), [20] * count)
+        sizes = self.sizes([20] * count)
         assert len(set(sizes)) == 1
-        assert 32 <= sizes[0] < 96
+        assert 32 <= sizes[0] < FINE
         assert sum(size**3 for size in sizes) <= MOST_CELLS
 
     def test_never_below_the_smallest(self) -> None:
-        assert set(self.sizes((8, 8, 8 * 600), [8] * 600)) == {32}
+        assert set(self.sizes([8] * 600)) == {32}
 
-    def test_fields_follow_the_canvas(
-        self, same: RegionPlan, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(pipeline_module, "ENOUGH", 2.0)
-        monkeypatch.setattr(pipeline_module, "OVERSAMPLING", 1e6)
+    def test_fields_follow_the_canvas(self, same: RegionPlan) -> None:
         backend = Told(constant(BIAS))
         line = Pipeline(backend, {**SETTINGS, "canvas": [16, 32]})
         found = line.displacement(same, 2, Stopwatch())[0]

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("onnxscript")
-
-from models.shapes.network import RegionNetwork  # noqa: E402  needs torch
-from segreg.engine.package import Package  # noqa: E402
-from segreg.export import export  # noqa: E402
+from models.shapes.network import RegionNetwork
+from segreg.engine.package import Package
+from segreg.export import export
 
 ROOT = Path(__file__).resolve().parents[2]
 

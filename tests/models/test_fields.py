@@ -58,7 +58,8 @@ def test_integrate(steps: int) -> None:
 def test_integration_undoes_itself() -> None:
     velocity = torch.from_numpy(smooth(3, 0.3))
     there, back = fields.integrate(velocity, 6), fields.integrate(-velocity, 6)
-    assert fields.compose(there, back).abs().max() < 0.05
+    assert there.abs().max() > 0.5
+    assert fields.compose(there, back).abs().max() < 0.1
 
 
 def test_to_canvas_keeps_canvas_voxels() -> None:

@@ -1,0 +1,83 @@
+"""Accuracy is measured as the benchmark says, on real data where it is there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks import accuracy, record
+from benchmarks.accuracy import MEASURES, measure_dataset, measure_pair, print_table
+from benchmarks.datasets import DATASETS, Pair
+from segreg.engine.phantom import make_phantom
+from segreg.engine.runtime import Engine
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    folder = tmp_path_factory.mktemp("pair")
+    phantom = make_phantom((18, 22, 20), (6.0, 5.0, 5.0))
+    paths = []
+    for side in ("moving", "fixed", "moving_labels", "fixed_labels"):
+        paths.append(folder / f"{side}.nii.gz")
+        getattr(phantom, side).write(paths[-1])
+    return Pair("phantom", *paths)
+
+
+def test_pair(tiny_package: Path, pair: Pair) -> None:
+    with Engine(tiny_package) as engine:
+        row = measure_pair(engine, pair)
+    assert row["pair"] == "phantom"
+    assert set(MEASURES) < set(row)
+    assert row["dice"] > row["dice_before"]
+    assert len(row["dice_by_region"]) == 6
+    assert 0 < row["compute_s"] < sum(row["seconds"].values())
+
+
+def test_dataset_has_a_case_per_number_of_passes(tiny_package: Path, pair: Pair) -> None:
+    out = StringIO()
+    console = Console(file=out, width=140)
+    with Engine(tiny_package, passes=0) as none, Engine(tiny_package) as one:
+        cases = measure_dataset("phantoms", [pair, pair], {0: none, 1: one}, console)
+    assert [case["id"] for case in cases] == ["accuracy/phantoms/0", "accuracy/phantoms/1"]
+    for case in cases:
+        assert case["pairs"] == len(case["samples"]) == len(case["rows"]) == 2
+        assert min(case["samples"]) <= case["median"] <= max(case["samples"])
+        assert case["dice"] == pytest.approx(case["rows"][0]["dice"])
+    print_table(cases, console)
+    assert "phantoms" in out.getvalue()
+    assert f"{cases[0]['dice']:.3f}" in out.getvalue()
+
+
+def test_command_writes_a_record(
+    tiny_package: Path,
+    pair: Pair,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    monkeypatch.setitem(DATASETS, "brain", lambda root: iter([pair, pair, pair]))
+    words = ["--package", str(tiny_package), "--datasets", "brain", "--passes", "0", "1"]
+    monkeypatch.setattr(sys, "argv", ["accuracy", *words, "--pairs", "2"])
+    accuracy.main()
+    (path,) = (tmp_path / "results").rglob("*.json")
+    found = json.loads(path.read_text())
+    assert [case["pairs"] for case in found["cases"]] == [2, 2]
+    assert found["package"]["name"] == "tiny"
+    assert found["peak_mib"] > 0
+    assert "brain" in capsys.readouterr().out
+
+
+@pytest.mark.data
+def test_hippocampus_with_the_shipped_package(research_data: Path) -> None:
+    first = next(DATASETS["hippocampus"](research_data))
+    with Engine("shapes") as engine, Engine("shapes", passes=0) as still:
+        row, without = measure_pair(engine, first), measure_pair(still, first)
+    assert row["dice"] > 0.95
+    assert row["dice"] > without["dice"] > row["dice_before"]
+    assert row["folding_inside_percent"] == 0
