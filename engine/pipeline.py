@@ -196,7 +196,9 @@ class Pipeline:
             with watch.stage("infer"):
                 vectors = self.backend.infer(regions)
             with watch.stage("integrate"):
-                before = np.zeros_like(vectors) if field is None else _on_grid(field, canvases.field)
+                before = np.zeros_like(vectors)
+                if field is not None:
+                    before = _on_grid(field, canvases.field)
                 after, sound = self._advance(before, vectors, regions, plan.fixed.image.shape)
                 if not sound.all():  # a pass that would fold its region is the last, and not taken
                     reached[place[~sound]] = _on_grid(before[~sound], cells)
