@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from segreg.engine.backends import Backend
-from segreg.engine.regions import Side
+from segreg.engine.pipeline import Pipeline
+from segreg.engine.regions import RegionPlan, Side
+from segreg.engine.timing import Stopwatch
 
 SHAPE = (20, 26, 30)
 SETTINGS: dict[str, Any] = {
@@ -74,3 +76,15 @@ def boxes(*places: tuple[slice, ...]) -> np.ndarray:
     for number, place in enumerate(places, 1):
         regions[place] = number
     return regions
+
+
+def register(
+    plan: RegionPlan,
+    answer: Callable[[Any], Any],
+    passes: int = 1,
+    *,
+    progress: Any = None,
+    **settings: Any,
+) -> np.ndarray:
+    line = Pipeline(Told(answer), {**SETTINGS, **settings})
+    return np.asarray(line.displacement(plan, passes, Stopwatch(), progress)[0])

@@ -16,7 +16,7 @@ from segreg.engine.pipeline import FINE, MOST_CELLS, SIZE_STEP, Pipeline, choose
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.timing import Stopwatch
 from segreg.kernels import integrate, jacobian_determinant, resample_field
-from tests.engine.stand_ins import SETTINGS, Told, boxes, constant, looking, side
+from tests.engine.stand_ins import SETTINGS, Told, boxes, constant, looking, register, side
 
 BOX = np.s_[6:14, 5:17, 8:22]
 BIAS = (1.0, -2.0, 1.5)
@@ -40,18 +40,6 @@ def three() -> RegionPlan:
     moving_affine[:3, 3] = (3, -2, 4)
     moving = side(boxes(*MOVED), moving_affine, seed=1)
     return plan_regions(moving, side(boxes(*MANY), make_affine((2.0, 1.0, 1.5))))
-
-
-def register(
-    plan: RegionPlan,
-    answer: Callable[[Any], Any],
-    passes: int = 1,
-    *,
-    progress: Any = None,
-    **settings: Any,
-) -> np.ndarray:
-    line = Pipeline(Told(answer), {**SETTINGS, **settings})
-    return np.asarray(line.displacement(plan, passes, Stopwatch(), progress)[0])
 
 
 def cell_of(plan: RegionPlan) -> np.ndarray:
@@ -111,6 +99,53 @@ class TestOutput:
         raw = register(same, lambda _: velocity, output=output)
         assert np.abs(raw - kinds["velocity"])[(slice(None), *BOX)].max() > 0.1
         assert jacobian_determinant(kinds["velocity"][None])[0][7:13, 6:16, 9:21].min() > 0
+
+
+class TestFolding:
+    """A pass that would fold its region is taken in part, or not at all."""
+
+    OUTPUT = {**SETTINGS["output"], "kind": "displacement", "unit": "field_voxel"}  # noqa: RUF012
+    INNER = np.s_[7:13, 6:16, 9:21]  # whose differences stay inside the region
+
+    def squeeze(self, rate: float) -> Callable[[Any], Any]:
+        """Moves every cell towards the middle plane by ``rate`` of its distance."""
+
+        def answer(regions: Any) -> Any:
+            cells = regions.shape[-1] // 2
+            vectors = np.zeros((len(regions), 3, cells, cells, cells), np.float32)
+            vectors[:, 0] = -rate * (np.arange(cells) - (cells - 1) / 2)[:, None, None]
+            return vectors
+
+        return answer
+
+    def test_harmless_pass_is_taken_whole(self, same: RegionPlan) -> None:
+        found = register(same, self.squeeze(0.3), output=self.OUTPUT)
+        jacobian = jacobian_determinant(found[None])[0][self.INNER]
+        np.testing.assert_allclose(jacobian, 0.7, atol=0.05)
+
+    def test_folding_pass_is_shortened(self, same: RegionPlan) -> None:
+        found = register(same, self.squeeze(1.5), output=self.OUTPUT)
+        jacobian = jacobian_determinant(found[None])[0][self.INNER]
+        assert jacobian.min() > 0
+        assert jacobian.max() < 0.9
+
+    def test_hopeless_pass_is_left_out(self, same: RegionPlan) -> None:
+        found = register(same, self.squeeze(50.0), 3, output=self.OUTPUT)
+        np.testing.assert_allclose(found[(slice(None), *BOX)], 0, atol=1e-4)
+
+    def test_one_region_s_fold_does_not_hold_back_the_others(self, three: RegionPlan) -> None:
+        def answer(regions: Any) -> Any:
+            vectors = self.squeeze(0.2)(regions)
+            if len(vectors) == 3:
+                vectors[1] *= 200
+            return vectors
+
+        found = register(three, answer, output=self.OUTPUT)
+        usual = register(three, self.squeeze(0.2), output=self.OUTPUT)
+        still = register(three, self.squeeze(0.0), output=self.OUTPUT)
+        for k, expected in enumerate((usual, still, usual), 1):
+            inside = three.fixed.region_map == k
+            np.testing.assert_allclose(found[:, inside], expected[:, inside], atol=1e-4)
 
 
 class TestInitialMap:
