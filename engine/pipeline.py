@@ -30,17 +30,17 @@ FloatArray = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 CHUNK_CELLS = 2_200_000  # canvas cells at a time: bounds memory, keeps a batch near the caches
-MOST_CELLS = 8_000_000  # canvas cells of all regions together, in one pass
+MOST_CELLS = 6_500_000  # canvas cells of all regions together, in one pass
 FINE = 96  # cells per axis that sharpen the outline of a region of any size
 # Canvas cells per voxel that still sharpen a large region, and all regions taken as one.
-REGION_OVERSAMPLING = 16.0
+REGION_OVERSAMPLING = 14.0
 UNION_OVERSAMPLING = 2.7
 SIZE_STEP = 16  # canvases are multiples of the network's coarsest cell
 FALLOFF = 0.006  # reach of a region's map into the background, share of the labelled diagonal
 # Soft Dice on the canvas from which further passes gain nothing worth their time.
 ENOUGH = 0.993
-UNION_ENOUGH = 0.99  # its outlines are the regions' outlines, which their own fields sharpen
-LEAST_JACOBIAN = 0.0  # on the canvas, inside the region
+UNION_ENOUGH = 0.985  # its outlines are the regions' outlines, which their own fields sharpen
+MOST_FOLDED = 0.001  # share of a region's cells whose Jacobian may be <= 0 after a pass
 SHORTER_STEPS = (0.5, 0.25)  # of a pass whose whole step would fold its region
 COVERED = 0.05  # a field cell counts as part of the region from this share of mask on
 
@@ -246,14 +246,14 @@ class Pipeline:
         return after, sound
 
     def _folds(self, field: FloatArray, regions: FloatArray) -> NDArray[np.bool_]:
-        """Whether each field (k, 3, s, s, s) folds, or is about to, inside its region."""
+        """Whether each field (k, 3, s, s, s) folds more than a few cells inside its region."""
         names = self.settings["channels"]
         if "fixed_mask" not in names:
             return np.zeros(len(field), bool)
         stride = regions.shape[-1] // field.shape[-1]
-        mask = regions[:, names.index("fixed_mask"), ::stride, ::stride, ::stride]
-        folded = (jacobian_determinant(field) < LEAST_JACOBIAN) & (mask > 0.5)
-        return np.asarray(folded.any(axis=(1, 2, 3)))
+        inside = regions[:, names.index("fixed_mask"), ::stride, ::stride, ::stride] > 0.5
+        folded = (jacobian_determinant(field) <= 0) & inside
+        return np.asarray(folded.sum(axis=(1, 2, 3)) > MOST_FOLDED * inside.sum(axis=(1, 2, 3)))
 
     def _gather(
         self,
