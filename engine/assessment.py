@@ -25,6 +25,7 @@ from segreg.engine.volume import (
     check_image,
     check_labels,
     check_same_grid,
+    join_notes,
 )
 from segreg.kernels import region_stats, warp, warp_labels
 
@@ -103,7 +104,7 @@ def assess(
         float(np.prod(moving_map.spacing)) / 1000,
         thresholds,
     )
-    notes = (*carrier.notes, *moving_map.notes, *fixed_map.notes, *scheme.notes)
+    notes = (*join_notes((carrier, moving_map, fixed_map)), *scheme.notes)
     if moving is None or fixed is None:
         return Assessment(quality, None, notes)
     images = [check_image(as_volume(image, geometry=geometry)) for image in (moving, fixed)]

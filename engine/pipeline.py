@@ -114,8 +114,8 @@ class Pipeline:
             start = self._place(union, self.settings["canvas"][0])
             spacing = spacing_of(plan.fixed.affine)
             field = flow_background(fields, distances, canvases, start, spacing)
+            finest = self._place(union, int(sizes.max()))
         field = self._register(union, sizes, passes, watch, start=field, enough=UNION_ENOUGH)
-        finest = self._place(union, int(sizes.max()))
         return field[0], finest.to_field[0], finest.to_voxel[0]
 
     def _place(self, plan: RegionPlan, size: int) -> Canvases:
@@ -146,13 +146,20 @@ class Pipeline:
         for size in np.unique(sizes) if passes else ():
             numbers = np.flatnonzero(sizes == size)
             together = max(1, CHUNK_CELLS // int(size) ** 3)
-            schedule = [int(min(s, size)) for s in self.settings["canvas"]]
-            levels = [self._place(plan, s) for s in schedule]
-            levels += levels[-1:] * (passes - len(levels))
+            with watch.stage("plan"):
+                schedule = [int(min(s, size)) for s in self.settings["canvas"]]
+                levels = [self._place(plan, s) for s in schedule[:passes]]
+                levels += levels[-1:] * (passes - len(levels))
             for first in range(0, len(numbers), together):
                 chunk = numbers[first : first + together]
                 fields[chunk] = self._register_chunk(
-                    plan, levels[:passes], chunk, start, cells, enough, watch
+                    plan,
+                    levels,
+                    chunk,
+                    None if start is None else start[chunk],
+                    cells,
+                    enough,
+                    watch,
                 )
                 done += len(chunk)
                 if progress is not None:
@@ -183,22 +190,21 @@ class Pipeline:
                     shape = (len(active), len(self.settings["channels"]), size, size, size)
                     regions = np.empty(shape, np.float32)
                     self._gather("fixed", plan.fixed, canvases, active, regions)
+                here = None if field is None else _on_grid(field, canvases.field)
                 # The moving image is always sampled on its own grid, through all maps so far.
-                self._gather("moving", plan.moving, canvases, active, regions, field)
-                if step and field is not None:
+                self._gather("moving", plan.moving, canvases, active, regions, here)
+                if step and field is not None and here is not None:
                     going = self._overlap(regions) < enough
                     if not going.all():
                         reached[place[~going]] = _on_grid(field[~going], cells)
                         active, place = active[going], place[going]
-                        field, regions = field[going], regions[going]
+                        field, here, regions = field[going], here[going], regions[going]
                     if not len(active):
                         return reached
             with watch.stage("infer"):
                 vectors = self.backend.infer(regions)
             with watch.stage("integrate"):
-                before = np.zeros_like(vectors)
-                if field is not None:
-                    before = _on_grid(field, canvases.field)
+                before = np.zeros_like(vectors) if here is None else here
                 after, sound = self._advance(before, vectors, regions, plan.fixed.image.shape)
                 if not sound.all():  # a pass that would fold its region is the last, and not taken
                     reached[place[~sound]] = _on_grid(before[~sound], cells)
@@ -264,9 +270,14 @@ class Pipeline:
         regions: FloatArray,
         field: FloatArray | None = None,
     ) -> None:
+        """Write one side's channels of the regions ``active`` into the batch ``regions``.
+
+        ``field`` is their displacement so far, in cells of ``canvases``' fields.
+        """
         fixed = side_name == "fixed"
         to_side = canvases.to_fixed if fixed else canvases.to_moving
         supersample = canvases.supersample_fixed if fixed else canvases.supersample_moving
+        ratio = np.float32(canvases.canvas / canvases.field)
         for channel, names in self._channel_runs(side_name):
             gather_regions(
                 side.image,
@@ -276,7 +287,8 @@ class Pipeline:
                 self._intensity(side)[active],
                 canvases.canvas,
                 channels=names,
-                displacement=None if field is None else _in_canvas_cells(field, canvases),
+                # The kernel takes cells of the canvas.
+                displacement=None if field is None else field * ratio,
                 supersample=supersample[active],
                 out=regions,
                 channel=channel,
@@ -339,12 +351,6 @@ def _on_grid(field: FloatArray, cells: int) -> FloatArray:
         return field
     resampled: FloatArray = resample_field(field, (cells, cells, cells))
     return resampled
-
-
-def _in_canvas_cells(field: FloatArray, canvases: Canvases) -> FloatArray:
-    """Displacement in field cells as ``gather_regions`` takes it: in cells of the canvas."""
-    ratio = np.float32(canvases.canvas / canvases.field)
-    return np.asarray(_on_grid(field, canvases.field) * ratio)
 
 
 def _falloff(fixed: Side) -> float:

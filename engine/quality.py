@@ -131,28 +131,33 @@ def judge(
             )
         )
     faults = _faults(regions, thresholds, float(spacing.max()))
-    return _summarise(regions, jacobian, place, thresholds, faults), jacobian
+    return _summarise(regions, jacobian, place, inside, thresholds, faults), jacobian
 
 
 def _summarise(
     regions: list[RegionQuality],
     jacobian: NDArray[np.float32],
     place: NDArray[np.uint8],
+    inside: NDArray[np.intp],
     thresholds: Thresholds,
     faults: list[str],
 ) -> Quality:
-    """Means over the regions, and the Jacobian by the place of its voxels."""
+    """Means over the regions, and the Jacobian by the place of its voxels.
+
+    ``inside`` are the flat indices of ``place == INSIDE``, which ``judge`` needs too.
+    """
     flat = jacobian.ravel()
-    inside, seams, away = (flat[np.flatnonzero(place == p)] for p in (INSIDE, SEAM, BACKGROUND))
+    within = flat[inside]
+    seams, away = (flat[np.flatnonzero(place == p)] for p in (SEAM, BACKGROUND))
     return Quality(
         regions=tuple(regions),
         dice_before=float(np.mean([region.dice_before for region in regions])),
         dice=float(np.mean([region.dice for region in regions])),
         hd95_mm=_mean_of_finite([region.hd95_mm for region in regions]),
-        folding_inside_percent=_folding(inside),
+        folding_inside_percent=_folding(within),
         folding_seams_percent=_folding(seams),
         folding_background_percent=_folding(away),
-        log_jacobian_sd=_log_deviation(inside),
+        log_jacobian_sd=_log_deviation(within),
         thresholds=thresholds,
         faults=tuple(faults),
     )

@@ -30,6 +30,7 @@ from segreg.engine.volume import (
     check_image,
     check_labels,
     check_same_grid,
+    join_notes,
 )
 from segreg.kernels import get_threads, warp, warp_labels
 
@@ -204,7 +205,7 @@ class Engine:
             jacobian=jacobian,
             quality=quality,
             provenance=self._provenance(interpolation),
-            notes=(*_join_notes(volumes), *scheme.notes),
+            notes=(*join_notes(volumes.values()), *scheme.notes),
             watch=watch,
         )
 
@@ -233,7 +234,7 @@ def _checked_passes(passes: object) -> int:
 
 
 def _read(sides: dict[str, VolumeLike], geometry: str | None) -> dict[str, Volume]:
-    """Read and check both sides; notes that files share are kept once, under their side."""
+    """Read and check both sides."""
 
     def read(name: str) -> Volume:
         volume = as_volume(sides[name], geometry=geometry)
@@ -244,17 +245,6 @@ def _read(sides: dict[str, VolumeLike], geometry: str | None) -> dict[str, Volum
     for side in ("moving", "fixed"):
         check_same_grid(volumes[f"{side} labels"], volumes[side])
     return volumes
-
-
-def _join_notes(volumes: dict[str, Volume]) -> list[str]:
-    """The files' notes, each said once, with the names of all the files it is about."""
-    about: dict[str, list[str]] = {}
-    for volume in volumes.values():
-        for note in volume.notes:
-            names = about.setdefault(note.removeprefix(f"{volume.name}: "), [])
-            if volume.name not in names:
-                names.append(volume.name)
-    return [f"{', '.join(names)}: {note}" for note, names in about.items()]
 
 
 def _plan(volumes: dict[str, Volume], scheme: LabelScheme, initial_map: str) -> RegionPlan:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
@@ -192,6 +192,27 @@ class Volume:
 
 
 VolumeLike = str | os.PathLike[str] | SpatialImage | Volume
+
+
+class Noted(Protocol):
+    """Whatever was read from a file: a volume, a field."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+
+def join_notes(sources: Iterable[Noted]) -> tuple[str, ...]:
+    """The notes of several files, each said once, with the names of all files it is about."""
+    about: dict[str, list[str]] = {}
+    for source in sources:
+        for note in source.notes:
+            names = about.setdefault(note.removeprefix(f"{source.name}: "), [])
+            if source.name not in names:
+                names.append(source.name)
+    return tuple(f"{', '.join(names)}: {note}" for note, names in about.items())
 
 
 def as_volume(thing: Any, *, geometry: str | None = None) -> Volume:
