@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from segreg.kernels._machines import get_threads, set_threads
 from segreg.kernels.fields import compose, integrate, invert, jacobian_determinant
+from segreg.kernels.filters import smooth, spline_coefficients
 from segreg.kernels.fusion import distance_to_mask, fuse_fields
 from segreg.kernels.regions import RegionStats, gather_regions, region_stats
 from segreg.kernels.resampling import resample_field
@@ -32,6 +33,8 @@ __all__ = [
     "region_stats",
     "resample_field",
     "set_threads",
+    "smooth",
+    "spline_coefficients",
     "warp",
     "warp_labels",
 ]

@@ -30,6 +30,9 @@ class Machine(Protocol):
     name: str
     lanes: int
     """Pieces to cut a reduction into so that the machine is busy."""
+    window: int
+    """Bytes that may lie around a row while a launch filters several axes at once: they stay in
+    a core's cache. 0 where a launch takes one axis."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array: ...
 
@@ -57,6 +60,7 @@ class Cpu:
 
     name = "cpu"
     lanes = 32
+    window = 2**20
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return np.empty(shape, dtype)
@@ -88,6 +92,7 @@ class Cuda:
 
     name = "cuda"
     lanes = 4096
+    window = 0
 
     def __init__(self) -> None:
         import cupy  # only reached once a CuPy array was passed

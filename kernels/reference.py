@@ -79,6 +79,68 @@ def _nearest(volume: Array, points: Array) -> Array:
     return taken
 
 
+def _mirrored(index: Array, length: int) -> Array:
+    """Indices of an axis that goes on as its mirror image about the outermost voxels."""
+    period = max(1, 2 * length - 2)
+    index = np.abs(index) % period
+    return np.where(index < length, index, period - index)
+
+
+def _b_spline(x: Array) -> Array:
+    """Cubic B-spline at distance ``x``."""
+    x = np.abs(x)
+    inner, outer = 2 / 3 - x**2 + x**3 / 2, np.maximum(2 - x, 0) ** 3 / 6
+    return np.where(x < 1, inner, outer)
+
+
+def _cubic(volume: Array, points: Array) -> Array:
+    """Cubic B-spline through the voxels, mirrored."""
+    coefficients = spline_coefficients(volume)
+    base = np.floor(points)
+    value = np.zeros(points.shape[1:])
+    for step in product((-1, 0, 1, 2), repeat=3):
+        corner = base + np.reshape(step, (3, *[1] * (points.ndim - 1)))
+        weight = _b_spline(points - corner).prod(axis=0)
+        z, y, x = map(_mirrored, corner.astype(np.int64), volume.shape)
+        value += weight * coefficients[z, y, x]
+    return value
+
+
+def spline_coefficients(volume: Array) -> Array:
+    """See ``segreg.kernels.spline_coefficients``: solved for, along each of the last three axes."""
+    result = volume.astype(np.float64)
+    for axis in (-3, -2, -1):
+        length = volume.shape[axis]
+        samples = np.zeros((length, length))
+        for step, weight in ((-1, 1 / 6), (0, 4 / 6), (1, 1 / 6)):
+            rows = np.arange(length)
+            np.add.at(samples, (rows, _mirrored(rows + step, length)), weight)
+        inverse = np.linalg.inv(samples)
+        result = np.moveaxis(np.moveaxis(result, axis, -1) @ inverse.T, -1, axis)
+    return result
+
+
+def smooth(
+    volume: Array, sigma: ArrayLike, spacing: ArrayLike = (1, 1, 1), *, truncate: float = 4.0
+) -> Array:
+    """See ``segreg.kernels.smooth``."""
+    result = volume.astype(np.float64)
+    deviations = np.broadcast_to(np.asarray(sigma) / np.asarray(spacing), (3,))
+    for axis, deviation in zip((-3, -2, -1), deviations, strict=True):
+        if deviation == 0:
+            continue
+        radius = int(truncate * deviation + 0.5)
+        offsets = np.arange(-radius, radius + 1)
+        weights = np.exp(-((offsets / deviation) ** 2) / 2)
+        places = np.arange(volume.shape[axis])
+        last = volume.shape[axis] - 1
+        result = sum(
+            weight * result.take(np.clip(places + offset, 0, last), axis)
+            for weight, offset in zip(weights / weights.sum(), offsets, strict=True)
+        )
+    return result
+
+
 def region_stats(regions: Array, image: Array, count: int) -> RegionStats:
     """See ``segreg.kernels.region_stats``."""
     voxels = np.bincount(regions.ravel(), minlength=count + 1)
@@ -248,7 +310,7 @@ def warp(
     outside: float = 0.0,
 ) -> Array:
     """See ``segreg.kernels.warp``."""
-    take = _sample if mode == "linear" else _nearest
+    take = {"linear": _sample, "nearest": _nearest, "cubic": _cubic}[mode]
     batch = []
     for image, field in zip(moving, displacement, strict=True):
         points = _positions(field, affine)

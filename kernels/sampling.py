@@ -2,7 +2,8 @@
 
 Pull-back: the voxel x of the fixed grid looks at affine (x + u(x)) in the moving grid. A position
 more than half a voxel outside the outermost centres, i.e. not in [-0.5, n - 0.5), is outside;
-within, the border's value holds (the rule of ITK's resampler).
+within, the border's value holds (the rule of ITK's resampler); cubic splines run on, mirrored
+about the border's voxels.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from segreg.kernels._checks import (
     check_out,
 )
 from segreg.kernels._machines import Array, Machine, machine_of
+from segreg.kernels.filters import spline_coefficients
 
 # Memory that the counters of one `overlap` or `region_stats` may take.
 TABLE_BYTES = 64 * 2**20
@@ -32,9 +34,14 @@ def warp(
     affine: ArrayLike | None = None,
     mode: str = "linear",
     outside: float = 0.0,
+    prefiltered: bool = False,
     out: Array | None = None,
 ) -> Array:
     """Sample ``moving`` at affine (x + displacement(x)).
+
+    "cubic" is the B-spline through the voxels: sharper than "linear", and like every spline it
+    overshoots beside edges. Its coefficients can be made once for many warps:
+    ``warp(spline_coefficients(moving), displacement, mode="cubic", prefiltered=True)``.
 
     Parameters
     ----------
@@ -43,9 +50,11 @@ def warp(
         On the fixed grid, in its voxels; components in axis order (z, y, x).
     affine : (3, 4) or (4, 4), optional
         Fixed voxels -> moving voxels. Identity if left out.
-    mode : {"linear", "nearest"}
+    mode : {"linear", "nearest", "cubic"}
     outside : float
         Value of what lies outside ``moving``.
+    prefiltered : bool
+        ``moving`` is what ``spline_coefficients`` made; for "cubic" only.
     out : (B, C, D', H', W') float32, optional
 
     Returns
@@ -55,9 +64,16 @@ def warp(
     Raises
     ------
     TypeError, ValueError
-        For wrong dtypes or shapes, an unknown mode, or an ``out`` that does not fit.
+        For wrong dtypes or shapes, an unknown mode, coefficients for another mode than "cubic",
+        or an ``out`` that does not fit.
     """
     machine = machine_of(moving=moving, displacement=displacement, out=out)
+    check_choice("mode", mode, ("linear", "nearest", "cubic"))
+    if prefiltered and mode != "cubic":
+        raise ValueError(
+            f'prefiltered: expected mode="cubic" with spline coefficients, got {mode!r}. '
+            "Warp the volume itself."
+        )
     moving = check_array(machine, "moving", moving, "B C D H W")
     displacement = check_array(machine, "displacement", displacement, "B 3 D H W")
     if displacement.shape[0] != moving.shape[0]:
@@ -66,13 +82,17 @@ def warp(
             f"got {displacement.shape[0]}. Repeat it along axis 0."
         )
     to_moving = machine.move(check_affine("affine", affine))
-    nearest = int(check_choice("mode", mode, ("linear", "nearest")) == "nearest")
     batch, channels = moving.shape[:2]
     grid = displacement.shape[2:]
     out = check_out(machine, "out", out, (batch, channels, *grid), "float32", moving, displacement)
+    if mode == "cubic":
+        kernel, kind = "warp_cubic", ()
+        moving = moving if prefiltered else spline_coefficients(moving)
+    else:
+        kernel, kind = "warp", (int(mode == "nearest"),)
     machine.launch(
-        "warp", out.size // channels, moving, channels, *moving.shape[2:], displacement, *grid,
-        to_moving, nearest, float(outside), out,
+        kernel, out.size // channels, moving, channels, *moving.shape[2:], displacement, *grid,
+        to_moving, *kind, float(outside), out,
     )  # fmt: skip
     return out
 

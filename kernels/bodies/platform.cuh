@@ -68,6 +68,16 @@ SEGREG_BODY float clamp(float value, float low, float high) {
     return value < high ? value : high;
 }
 
+// What stands at `index` of an axis that ends: its last sample held, or the axis mirrored about
+// that sample (period 2 length - 2).
+SEGREG_BODY int border_index(int index, int length, int mirror) {
+    if (index >= 0 && index < length) return index;
+    if (!mirror || length == 1) return index < 0 ? 0 : length - 1;
+    const int period = 2 * length - 2;
+    index = (index < 0 ? -index : index) % period;
+    return index < length ? index : period - index;
+}
+
 SEGREG_BODY Affine load_affine(const float* values) {
     Affine affine;
     for (int i = 0; i < 12; ++i) affine.m[i] = values[i];

@@ -15,9 +15,17 @@ void invert(int64 size, const float* displacement, int depth, int height, int wi
             const float* affine, const float* guess, int target_depth, int target_height,
             int target_width, int steps, float tolerance, float* inverse, float* residual);
 
+void filter(int64 size, const float* volume, int depth, int height, int width,
+            const float* weights, int radius_z, int radius_y, int radius_x, int mirror,
+            float* result);
+
 void warp(int64 size, const float* moving, int channels, int moving_depth, int moving_height,
           int moving_width, const float* displacement, int depth, int height, int width,
           const float* affine, int nearest, float outside, float* warped);
+
+void warp_cubic(int64 size, const float* coefficients, int channels, int moving_depth,
+                int moving_height, int moving_width, const float* displacement, int depth,
+                int height, int width, const float* affine, float outside, float* warped);
 
 void warp_labels(int64 size, const int* labels, int moving_depth, int moving_height,
                  int moving_width, const float* displacement, int depth, int height,

@@ -48,7 +48,9 @@ PYBIND11_MODULE(_cpu, module) {
     bind(module, "compose", &compose);
     bind(module, "jacobian_determinant", &jacobian_determinant);
     bind(module, "invert", &invert);
+    bind(module, "filter", &filter);
     bind(module, "warp", &warp);
+    bind(module, "warp_cubic", &warp_cubic);
     bind(module, "warp_labels", &warp_labels);
     bind(module, "overlap", &overlap);
     bind(module, "region_stats", &region_stats);

@@ -1,6 +1,7 @@
 #include "kernels.hpp"
 #include "labels.cuh"
 #include "launch.hpp"
+#include "splines.hpp"
 
 namespace segreg {
 namespace {
@@ -60,9 +61,12 @@ void mark_outside(Grid grid, const float* SEGREG_RESTRICT positions, int width, 
     }
 }
 
+using SampleRow = void (*)(const float* volume, Grid grid, const float* positions, int width,
+                           float* warped);
+
 // Every channel of a row is sampled at the same positions, so they are made once.
-void warp_rows(int64 begin, int64 end, const Way& way, const float* moving, int channels,
-               bool nearest, float outside, float* warped) {
+void warp_rows(int64 begin, int64 end, const Way& way, SampleRow sample_row, const float* moving,
+               int channels, float outside, float* warped) {
     const int width = way.fixed.width;
     const int64 moving_voxels = voxels_of(way.moving), fixed_voxels = voxels_of(way.fixed);
     std::vector<float> positions((size_t)3 * width);
@@ -71,13 +75,8 @@ void warp_rows(int64 begin, int64 end, const Way& way, const float* moving, int 
         row_positions(way, way.displacement + 3 * fixed_voxels * r.batch, r, positions.data());
         for (int c = 0; c < channels; ++c) {
             const int64 plane = r.batch * channels + c;
-            const float* source = moving + plane * moving_voxels;
             float* out = warped + plane * fixed_voxels + r.begin;
-            if (nearest) {
-                nearest_row(source, way.moving, positions.data(), width, out);
-            } else {
-                linear_row(source, way.moving, positions.data(), width, out);
-            }
+            sample_row(moving + plane * moving_voxels, way.moving, positions.data(), width, out);
             mark_outside(way.moving, positions.data(), width, outside, out);
         }
     }
@@ -114,7 +113,20 @@ void warp(int64 size, const float* moving, int channels, int moving_depth, int m
                      displacement,
                      load_affine(affine)};
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
-        warp_rows(begin, end, way, moving, channels, nearest != 0, outside, warped);
+        warp_rows(begin, end, way, nearest ? nearest_row : linear_row, moving, channels, outside,
+                  warped);
+    });
+}
+
+void warp_cubic(int64 size, const float* coefficients, int channels, int moving_depth,
+                int moving_height, int moving_width, const float* displacement, int depth,
+                int height, int width, const float* affine, float outside, float* warped) {
+    const Way way = {{moving_depth, moving_height, moving_width},
+                     {depth, height, width},
+                     displacement,
+                     load_affine(affine)};
+    parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
+        warp_rows(begin, end, way, cubic_row, coefficients, channels, outside, warped);
     });
 }
 

@@ -1,5 +1,6 @@
 // Warps on the GPU: one thread a fixed voxel; counting pairs of labels: one thread a fixed row.
 #include "labels.cuh"
+#include "splines.cuh"
 
 using namespace segreg;
 
@@ -24,6 +25,27 @@ extern "C" __global__ void warp(int64 size, const float* moving, int channels, i
         float value = outside;
         if (inside) value = nearest ? source[voxel] : interpolate(source, around);
         warped[plane * voxels + place.index] = value;
+    }
+}
+
+extern "C" __global__ void warp_cubic(int64 size, const float* coefficients, int channels,
+                                      int moving_depth, int moving_height, int moving_width,
+                                      const float* displacement, int depth, int height, int width,
+                                      const float* affine, float outside, float* warped) {
+    const int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (item >= size) return;
+    const Grid grid = {moving_depth, moving_height, moving_width};
+    const Grid fixed = {depth, height, width};
+    const int64 moving_voxels = voxels_of(grid), voxels = voxels_of(fixed);
+    const Place place = place_of(item, fixed);
+    const Vector p = moving_position(load_affine(affine), displacement + 3 * voxels * place.batch,
+                                     voxels, place.index, voxel_of(place));
+    const bool inside = lies_inside(grid, p);
+    for (int c = 0; c < channels; ++c) {
+        const int64 plane = place.batch * channels + c;
+        const float* source = coefficients + plane * moving_voxels;
+        warped[plane * voxels + place.index] =
+            inside ? interpolate_cubic(source, grid, p) : outside;
     }
 }
 

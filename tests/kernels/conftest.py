@@ -144,6 +144,7 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> HostLibrary:
     beginning = "\n".join([SHIM, *includes])
     library = HostLibrary(tmp_path_factory.mktemp("emulated"), beginning, RUN_CUDA, [])
     library.lanes = _machines.Cuda.lanes
+    library.window = _machines.Cuda.window
     return library
 
 

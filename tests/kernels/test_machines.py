@@ -26,6 +26,8 @@ from segreg.kernels import (
     overlap,
     region_stats,
     set_threads,
+    smooth,
+    spline_coefficients,
     warp,
     warp_labels,
 )
@@ -56,6 +58,10 @@ def everything(rng):
     return [
         warp(image, field),
         warp(image, field, mode="nearest"),
+        warp(image, field, mode="cubic"),
+        spline_coefficients(image),
+        smooth(image, 2.0),
+        smooth(image, 6.0),
         warp_labels(regions, field),
         overlap(regions, regions, field, 3),
         compose(field, field),
@@ -85,7 +91,7 @@ def test_both_machines_have_the_same_kernels_with_the_same_parameters(cuda_kerne
         name: tuple(kind for kind, _ in parameters) for name, parameters in cuda_kernels.items()
     }
     assert types == dict(_cpu.signatures)
-    assert len(types) == 11
+    assert len(types) == 13
 
 
 def test_every_cuda_kernel_is_found_in_its_file():
@@ -184,7 +190,8 @@ def test_nothing_is_read_or_written_out_of_bounds():
         # Python itself never frees everything.
         "ASAN_OPTIONS": "detect_leaks=0",
     }
-    files = [f"test_{name}.py" for name in ("fields", "sampling", "labels", "regions", "fusion")]
+    names = ("fields", "filters", "sampling", "labels", "regions", "fusion", "properties")
+    files = [f"test_{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *files]
     done = subprocess.run(
         command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True,
