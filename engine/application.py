@@ -23,9 +23,13 @@ from segreg.engine.landmarks import Convention, read_points
 from segreg.engine.volume import Volume, VolumeLike, as_volume
 
 Kind = Literal["image", "labels", "points"]
-Interpolation = Literal["linear", "nearest", "vote"]
+Interpolation = Literal["linear", "nearest", "cubic", "vote"]
 
-INTERPOLATIONS = {"image": ("linear", "nearest"), "labels": ("vote", "nearest"), "points": ()}
+INTERPOLATIONS = {
+    "image": ("linear", "nearest", "cubic"),
+    "labels": ("vote", "nearest"),
+    "points": (),
+}
 
 
 @overload
@@ -94,8 +98,8 @@ def apply(
     kind : {None, "image", "labels", "points"}
         None takes an array for points and everything else for an image. A label map must be
         announced, for interpolating one as an image invents labels; so must a CSV file.
-    interpolation : {"linear", "nearest"} for images, {"vote", "nearest"} for label maps; the
-        first of them where None.
+    interpolation : {"linear", "nearest", "cubic"} for images, {"vote", "nearest"} for label
+        maps; the first of them where None.
     geometry : {None, "sform", "qform"}
         How to read the header of ``thing``, as for ``Engine.register``.
     to : {"fixed", "moving"}

@@ -178,7 +178,8 @@ def apply_to_image(
 
     Parameters
     ----------
-    mode : {"linear", "nearest"}
+    mode : {"linear", "nearest", "cubic"}
+        "cubic" is sharper than "linear", and overshoots beside edges.
     outside : value where the field looks beyond ``volume``.
 
     Raises

@@ -34,7 +34,7 @@ from segreg.engine.volume import (
 )
 from segreg.kernels import get_threads, warp, warp_labels
 
-INTERPOLATIONS = ("linear", "nearest")
+INTERPOLATIONS = ("linear", "nearest", "cubic")
 
 
 class Engine:
@@ -113,7 +113,8 @@ class Engine:
         labels : register only these label numbers.
         geometry : {None, "sform", "qform"}
             Which transform of a NIfTI header to believe; None reads headers as ITK does.
-        interpolation : {"linear", "nearest"} for the warped image.
+        interpolation : {"linear", "nearest", "cubic"} for the warped image.
+            "cubic" is sharper, and overshoots beside edges.
         progress : called with (regions done, regions in all).
 
         Raises

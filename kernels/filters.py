@@ -17,7 +17,7 @@ IDENTITY: Taps = np.ones(1)
 
 # Pole of the cubic B-spline's inverse filter. Its 13th power is below float32's rounding.
 _POLE = math.sqrt(3) - 2
-_SPLINE: Taps = math.sqrt(3) * _POLE ** np.arange(13)
+_SPLINE: Taps = math.sqrt(3) * np.array([_POLE**k for k in range(13)])
 
 _LARGEST_RADIUS = 2**15
 

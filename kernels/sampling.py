@@ -85,11 +85,9 @@ def warp(
     batch, channels = moving.shape[:2]
     grid = displacement.shape[2:]
     out = check_out(machine, "out", out, (batch, channels, *grid), "float32", moving, displacement)
-    if mode == "cubic":
-        kernel, kind = "warp_cubic", ()
-        moving = moving if prefiltered else spline_coefficients(moving)
-    else:
-        kernel, kind = "warp", (int(mode == "nearest"),)
+    if mode == "cubic" and not prefiltered:
+        moving = spline_coefficients(moving)
+    kernel, kind = ("warp_cubic", []) if mode == "cubic" else ("warp", [int(mode == "nearest")])
     machine.launch(
         kernel, out.size // channels, moving, channels, *moving.shape[2:], displacement, *grid,
         to_moving, *kind, float(outside), out,

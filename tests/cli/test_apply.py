@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segreg.engine.field import Field, apply_to_points
+from segreg.engine.field import Field, apply_to_image, apply_to_points
 from segreg.engine.geometry import apply_map, flip_ras_lps, index_to_world
 from segreg.engine.phantom import Phantom
 from segreg.engine.volume import Volume
@@ -51,6 +51,18 @@ def test_image_lands_on_the_fixed_one(
     warped, fixed = Volume.read(out).array, phantom.fixed.array
     inside = phantom.fixed_labels.array > 0
     assert np.corrcoef(warped[inside], fixed[inside])[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "nearest", "cubic"])
+def test_interpolation_of_an_image(
+    apply: Segreg, pair: dict[str, Path], tmp_path: Path, phantom: Phantom, interpolation: str
+) -> None:
+    out = tmp_path / "warped.nii.gz"
+    ran = apply("--moving", pair["moving"], "-o", out, "--interpolation", interpolation)
+    assert ran.exit_code == 0, ran.stderr
+    moving = Volume.read(pair["moving"])
+    expected = apply_to_image(Field.read(pair["truth"]), moving, interpolation)
+    np.testing.assert_allclose(Volume.read(out).array, expected.array, rtol=1e-6)
 
 
 @pytest.mark.parametrize("interpolation", ["vote", "nearest"])
@@ -120,7 +132,7 @@ def test_landmarks_beyond_the_field_are_said(apply: Segreg, tmp_path: Path) -> N
     ("words", "expected"),
     [
         (["--moving", "{moving}", "--to", "fixed"], "to: expected nothing for image"),
-        (["--moving", "{moving}", "--interpolation", "vote"], "linear or nearest for image"),
+        (["--moving", "{moving}", "--interpolation", "vote"], "or nearest or cubic for image"),
         (["--moving", "{moving_labels}", "--kind", "labels", "--interpolation", "linear"], "vote"),
         (["--moving", "{moving}", "--kind", "labels"], "whole label numbers"),
         (["--moving", "{truth}"], "vector field"),

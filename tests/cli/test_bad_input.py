@@ -226,7 +226,7 @@ def test_bad_options(refused: Callable[..., str], words: list[str], expected: st
 
 
 @pytest.mark.parametrize(
-    "words", [["--geometry", "xform"], ["--interpolation", "cubic"], ["--threads", "0"], ["extra"]]
+    "words", [["--geometry", "xform"], ["--interpolation", "sinc"], ["--threads", "0"], ["extra"]]
 )
 def test_usage_errors(register: Segreg, tmp_path: Path, words: list[str]) -> None:
     ran = register(*words)

@@ -54,6 +54,16 @@ def test_json_is_result_json_and_nothing_else(register: Segreg, tmp_path: Path) 
     assert json.loads(ran.stdout)["quality"]["verdict"] == "pass"
 
 
+def test_cubic_interpolation_is_used_and_recorded(register: Segreg, tmp_path: Path) -> None:
+    assert register("--interpolation", "cubic").exit_code == 0
+    record = json.loads((tmp_path / "out/result.json").read_text())
+    assert record["provenance"]["interpolation"] == "cubic"
+    cubic = Volume.read(tmp_path / "out/warped.nii.gz").array
+    assert register().exit_code == 0
+    linear = Volume.read(tmp_path / "out/warped.nii.gz").array
+    assert np.abs(cubic - linear).max() > 1
+
+
 def test_quiet_says_nothing(register: Segreg, tmp_path: Path) -> None:
     ran = register("--quiet", "--inverse", "--no-report")
     assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", "")

@@ -66,7 +66,7 @@ def test_points_from_a_table(phantom: Phantom, tmp_path: Path) -> None:
         (np.zeros((4, 3)), {"interpolation": "linear"}, "interpolation: expected nothing"),
         ("points.csv", {}, 'kind="points"'),
         ("image.nii.gz", {"kind": "picture"}, "kind: expected one of"),
-        ("image.nii.gz", {"interpolation": "cubic"}, "linear or nearest"),
+        ("image.nii.gz", {"interpolation": "vote"}, "linear or nearest or cubic for image"),
         ("image.nii.gz", {"to": "moving"}, "to: expected nothing for image"),
         (Volume.from_array(np.ones((3, 3, 3)), spacing=(1, 1, 1)), {"kind": "points"}, "a volume"),
     ],

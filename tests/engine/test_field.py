@@ -170,6 +170,19 @@ def test_whole_steps_roll_the_image() -> None:
     assert (warped.array[:, :, 0] == -5).all()
 
 
+def test_cubic_is_nearer_to_the_truth_than_linear() -> None:
+    affine = np.diag([2.0, 2, 2, 1])
+    half = affine.copy()
+    half[:3, 3] = 1.0  # the same texture, seen from places half a voxel further on every axis
+    image, truth = blob((24, 26, 28), affine), blob((24, 26, 28), half)
+    field = Field(np.full((3, *image.shape), 0.5, np.float32), affine)
+    errors = {}
+    for mode in ("linear", "cubic"):
+        warped = apply_to_image(field, image, mode).array
+        errors[mode] = np.abs(warped - truth.array)[4:-4, 4:-4, 4:-4].max()
+    assert errors["cubic"] < 0.1 * errors["linear"]
+
+
 @pytest.mark.parametrize("mode", ["vote", "nearest"])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "int64", "float32"])
 def test_labels_keep_their_numbers(mode: str, dtype: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from segreg.engine.backends import REGISTRY
 from segreg.engine.errors import BackendError, InputError, PackageError
+from segreg.engine.field import apply_to_image
 from segreg.engine.phantom import Phantom, make_phantom
 from segreg.engine.quality import Thresholds
 from segreg.engine.runtime import Engine
@@ -110,6 +111,18 @@ class TestOptions:
         np.testing.assert_array_equal(
             linear.displacement.displacement, nearest.displacement.displacement
         )
+
+    def test_cubic_samples_the_spline(
+        self, engine: Engine, small_phantom: Phantom
+    ) -> None:
+        linear = engine.register(*volumes(small_phantom))
+        cubic = engine.register(*volumes(small_phantom), interpolation="cubic")
+        assert cubic.provenance.interpolation == "cubic"
+        field = cubic.displacement
+        np.testing.assert_array_equal(field.displacement, linear.displacement.displacement)
+        expected = apply_to_image(field, small_phantom.moving, mode="cubic")
+        np.testing.assert_array_equal(cubic.warped.array, expected.array)
+        assert np.abs(cubic.warped.array - linear.warped.array).max() > 1
 
     def test_thresholds(self, engine: Engine, small_phantom: Phantom) -> None:
         strict = Thresholds(dice=0.9999)
@@ -260,7 +273,7 @@ class TestWrong:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"interpolation": "cubic"}, "interpolation: expected one of linear, nearest"),
+            ({"interpolation": "sinc"}, "interpolation: expected one of linear, nearest, cubic"),
             ({"labels": [99]}, "99 asked for"),
             ({"labels": []}, "at least one region on both sides"),
             ({"groups": {"a": [1], "b": [1]}}, "label 1 is in both 'a' and 'b'"),

@@ -21,8 +21,8 @@ def apply(
         typer.Option(help="What it is; without it .csv files are points and volumes are images."),
     ] = None,
     interpolation: Annotated[
-        Literal["linear", "nearest", "vote"] | None,
-        typer.Option(help="linear or nearest for images, vote or nearest for labels."),
+        Literal["linear", "nearest", "cubic", "vote"] | None,
+        typer.Option(help="linear, nearest or cubic for images, vote or nearest for labels."),
     ] = None,
     geometry: options.GeometryChoice = None,
     convention: Annotated[

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from segreg.engine.quality import Thresholds
 
 Geometry = Literal["sform", "qform"]
-Interpolation = Literal["linear", "nearest"]
+Interpolation = Literal["linear", "nearest", "cubic"]
 
 FixedImage = Annotated[Path, typer.Option("--fixed", help="Image that stays (NIfTI).")]
 MovingImage = Annotated[Path, typer.Option("--moving", help="Image that is warped (NIfTI).")]
