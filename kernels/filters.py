@@ -147,12 +147,12 @@ def _filter(machine: Machine, volume: Array, taps: list[Taps], mirror: int, out:
 def _launches(machine: Machine, taps: list[Taps], width: int) -> list[tuple[int, ...]]:
     """Axes of each launch: together as long as the rows around one stay in the cache.
 
-    Together they save passes over memory, but rows beside a block are filtered along z twice;
-    where fewer rows fit than twice those, z goes alone.
+    Together they save passes over memory and the volume between them. But rows beside a block
+    are filtered along z for both its neighbours: where hardly more than these fit, z goes alone.
     """
     radius_z, radius_y, _ = (len(weights) - 1 for weights in taps)
     row = 4 * width
-    if (2 * radius_z + 1) * max(4 * radius_y, 1) * row <= machine.window:
+    if (2 * radius_z + 1) * max(3 * radius_y, 1) * row <= machine.window:
         together: list[tuple[int, ...]] = [(0, 1, 2)]
     elif (2 * radius_y + 1) * row <= machine.window:
         together = [(0,), (1, 2)]
