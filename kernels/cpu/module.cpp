@@ -48,6 +48,7 @@ PYBIND11_MODULE(_cpu, module) {
     bind(module, "compose", &compose);
     bind(module, "jacobian_determinant", &jacobian_determinant);
     bind(module, "invert", &invert);
+    bind(module, "resample_field", &resample_field);
     bind(module, "warp", &warp);
     bind(module, "warp_labels", &warp_labels);
     bind(module, "overlap", &overlap);

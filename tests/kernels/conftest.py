@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segreg.kernels import _machines
+from segreg.kernels import _launches, _machines
+from segreg.kernels._launches import AFFINE
 
 KERNELS = Path(_machines.__file__).parent
-BLOCK = 32
 SANITIZERS = os.environ.get("SEGREG_SANITIZE")
 
 # CUDA's words for a compiler that knows none of them.
@@ -33,23 +33,31 @@ SHIM = """
 #define __global__
 #define __device__
 #define __forceinline__ inline
-struct Index { unsigned x; };
-static Index blockIdx, threadIdx, blockDim;
+struct Extent { unsigned x, y, z; };
+static Extent gridDim, blockDim, blockIdx, threadIdx;
 """
 
 RUN_CUDA = """
-extern "C" void run_{name}({parameters}) {{
-    blockDim.x = {block};
-    for (int64 item = 0; item < (size + {block} - 1) / {block} * {block}; ++item) {{
-        blockIdx.x = item / {block};
-        threadIdx.x = item % {block};
-        {name}({arguments});
-    }}
+extern "C" void run_{name}{suffix}(Extent blocks, Extent threads, {parameters}) {{
+    gridDim = blocks;
+    blockDim = threads;
+    for_each(blocks, blockIdx, [&] {{
+        for_each(threads, threadIdx, [&] {{ {name}({arguments}); }});
+    }});
 }}
 """
 
+EACH = """
+template <typename Body>
+static void for_each(Extent extent, Extent& at, const Body& body) {
+    for (at.z = 0; at.z < extent.z; ++at.z)
+        for (at.y = 0; at.y < extent.y; ++at.y)
+            for (at.x = 0; at.x < extent.x; ++at.x) body();
+}
+"""
+
 RUN_CPU = """
-extern "C" void run_{name}({parameters}) {{ {name}({arguments}); }}
+extern "C" void run_{name}{suffix}({parameters}) {{ {name}({arguments}); }}
 """
 
 THREADS = """
@@ -71,39 +79,87 @@ def cuda_parameters() -> dict[str, list[tuple[str, str]]]:
     return kernels
 
 
+class Affine(ctypes.Structure):
+    _fields_ = (("m", ctypes.c_float * 12),)
+
+
+class Extent(ctypes.Structure):
+    _fields_ = tuple((axis, ctypes.c_uint) for axis in "xyz")
+
+
+def packed(argument: Any) -> Any:
+    """An argument as C takes it."""
+    if argument is None:
+        return ctypes.c_void_p(None)
+    if isinstance(argument, int):
+        return ctypes.c_int(argument)
+    if isinstance(argument, float):
+        return ctypes.c_float(argument)
+    if argument.dtype == AFFINE:
+        return Affine.from_buffer_copy(argument)
+    return ctypes.c_void_p(argument.ctypes.data)
+
+
+def entries(run: str, names: list[str], suffix: str = "") -> str:
+    """A C function ``run_NAME`` for each kernel."""
+    parts = []
+    for name in names:
+        parameters = cuda_parameters()[name]
+        declared = ", ".join(f"{kind} {word}" for kind, word in parameters)
+        passed = ", ".join(word for _, word in parameters)
+        parts.append(
+            run.format(name=name, suffix=suffix, parameters=declared, arguments=passed)
+        )
+    return "\n".join(parts)
+
+
 class HostLibrary(_machines.Cpu):
     """Kernels in a shared library that the host's compiler builds for the tests."""
 
-    def __init__(self, folder: Path, beginning: str, run: str, sources: list[Path]) -> None:
-        parts = [beginning]
-        for name, parameters in cuda_parameters().items():
-            declared = ", ".join(f"{kind} {word}" for kind, word in parameters)
-            passed = ", ".join(word for _, word in parameters)
-            parts.append(run.format(name=name, parameters=declared, arguments=passed, block=BLOCK))
+    def __init__(self, folder: Path, texts: list[str], sources: list[Path]) -> None:
         if shutil.which("g++") is None:
             pytest.skip("g++ is not installed: nothing can be built for the tests")
-        source, library = folder / "entry.cpp", folder / "kernels.so"
-        source.write_text("\n".join(parts))
+        library = folder / "kernels.so"
+        for number, text in enumerate(texts):
+            path = folder / f"entry{number}.cpp"
+            path.write_text(text)
+            sources = [*sources, path]
         command = ["g++", "-std=c++17", "-O0", "-g", "-shared", "-fPIC", "-w", "-fopenmp"]
         if SANITIZERS:
             command += [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all"]
         command += [f"-I{KERNELS / part}" for part in ("bodies", "cpu")]
-        command += [*map(str, sources), str(source), "-o", str(library)]
-        subprocess.run(command, check=True)
+        subprocess.run([*command, *map(str, sources), "-o", str(library)], check=True)
         self._library = ctypes.CDLL(str(library))
 
-    def launch(self, kernel: str, size: int, *arguments: Any) -> None:
-        packed: list[Any] = [ctypes.c_longlong(size)]
-        for argument in arguments:
-            if argument is None:
-                packed.append(ctypes.c_void_p(None))
-            elif isinstance(argument, int):
-                packed.append(ctypes.c_int(argument))
-            elif isinstance(argument, float):
-                packed.append(ctypes.c_float(argument))
-            else:
-                packed.append(ctypes.c_void_p(argument.ctypes.data))
-        getattr(self._library, f"run_{kernel}")(*packed)
+    def launch(self, kernel: str, size: Any, *arguments: Any) -> None:
+        count = ctypes.c_longlong(_launches.count_items(size))
+        getattr(self._library, f"run_{kernel}")(count, *map(packed, arguments))
+
+
+class Emulated(HostLibrary):
+    """The CUDA sources, one thread after the other, launched as on a GPU."""
+
+    lanes = _machines.Cuda.lanes
+
+    def __init__(self, folder: Path) -> None:
+        names = list(cuda_parameters())
+        includes = [f'#include "{path}"' for path in sorted((KERNELS / "cuda").glob("*.cu"))]
+        texts = []
+        for index, suffix in (("int", ""), ("long long", "_wide")):
+            defines = [f"#define SEGREG_INDEX {index}"]
+            defines += [f"#define {name} {name}{suffix}" for name in names if suffix]
+            run = entries(RUN_CUDA, names, suffix)
+            texts.append("\n".join([SHIM, *defines, *includes, EACH, run]))
+        super().__init__(folder, texts, [])
+        self.launched: list[_launches.Launch] = []
+
+    def launch(self, kernel: str, size: Any, *arguments: Any) -> None:
+        kernels = _machines.cuda_sources()
+        plan = _launches.plan_launch(kernel, size, arguments, self.address, kernels)
+        self.launched.append(plan)
+        run = getattr(self._library, f"run_{plan.kernel}{'_wide' if plan.wide else ''}")
+        extents = Extent(*plan.blocks), Extent(*plan.threads)
+        run(*extents, ctypes.c_longlong(plan.count), *map(packed, arguments))
 
 
 @dataclass(frozen=True)
@@ -138,20 +194,17 @@ def cuda_kernels() -> dict[str, list[tuple[str, str]]]:
 
 
 @pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> HostLibrary:
-    """The CUDA sources, one thread after the other."""
-    includes = [f'#include "{path}"' for path in sorted((KERNELS / "cuda").glob("*.cu"))]
-    beginning = "\n".join([SHIM, *includes])
-    library = HostLibrary(tmp_path_factory.mktemp("emulated"), beginning, RUN_CUDA, [])
-    library.lanes = _machines.Cuda.lanes
-    return library
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
+    return Emulated(tmp_path_factory.mktemp("emulated"))
 
 
 @pytest.fixture(scope="session")
 def sanitized_cpu(tmp_path_factory: pytest.TempPathFactory) -> HostLibrary:
     """The CPU sources without their Python module."""
     sources = [path for path in (KERNELS / "cpu").glob("*.cpp") if path.name != "module.cpp"]
-    return HostLibrary(tmp_path_factory.mktemp("cpu"), THREADS, RUN_CPU, sources)
+    names = [name for name in cuda_parameters() if not name.endswith("_quads")]
+    text = THREADS + entries(RUN_CPU, names)
+    return HostLibrary(tmp_path_factory.mktemp("cpu"), [text], sources)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu), "emulated"])

@@ -84,12 +84,16 @@ def test_both_machines_have_the_same_kernels_with_the_same_parameters(cuda_kerne
     types = {
         name: tuple(kind for kind, _ in parameters) for name, parameters in cuda_kernels.items()
     }
+    variants = {name: types.pop(name) for name in list(types) if name.endswith("_quads")}
     assert types == dict(_cpu.signatures)
-    assert len(types) == 11
+    assert len(types) >= 12
+    assert len(variants) >= 2
+    for name, parameters in variants.items():
+        assert parameters == types[name.removesuffix("_quads")]
 
 
 def test_every_cuda_kernel_is_found_in_its_file():
-    assert set(_machines.cuda_sources()) == set(_cpu.signatures)
+    assert set(_machines.cuda_sources()) >= set(_cpu.signatures)
 
 
 def test_cpu_kernels_take_only_the_arrays_they_declare():
