@@ -215,7 +215,8 @@ def _canvas_buffer(shape: Shape) -> Buffers:
 
 
 def _mask_buffers(shape: Shape) -> Buffers:
-    return {"out": ((OCTANTS, *_half(shape)), "float32")}
+    form = ((OCTANTS, *_half(shape)), "float32")
+    return {"out": form, "scratch": form}
 
 
 def _near(shape: Shape) -> int:
@@ -253,7 +254,7 @@ OPERATIONS = (
         "integrate/7",
         "integrate",
         lambda shape: {"velocity": displacement(shape)},
-        _field_buffer,
+        lambda shape: {**_field_buffer(shape), "scratch": ((1, 3, *shape), "float32")},
         {"steps": 7},
         rounds=lambda arguments: int(arguments["steps"]),
         margin=lambda shape: 2 * _near(shape),
@@ -269,7 +270,7 @@ OPERATIONS = (
         "invert",
         "invert",
         lambda shape: {"displacement": displacement(shape)},
-        _field_buffer,
+        lambda shape: {**_field_buffer(shape), "residual": (shape, "float32")},
         margin=_near,
     ),
     Operation(
@@ -279,6 +280,7 @@ OPERATIONS = (
             "field": displacement(_half(shape)),
             "shape": shape,
         },
+        _field_buffer,
     ),
     Operation(
         "region_stats",
