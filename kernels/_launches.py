@@ -17,7 +17,7 @@ AFFINE = np.dtype([("m", np.float32, (12,))])
 
 THREADS = 128  # of a block
 LANES = 32  # threads of a block along a row
-RUN = 4  # voxels of a row that a thread takes: SEGREG_RUN of bodies/threads.cuh
+RUN = 4  # voxels of a row that a thread takes: RUN of bodies/threads.cuh
 MOST_BLOCKS = 65535  # along y and z; a kernel over rows takes further rows in turn
 
 # Up to here an array is counted in 32 bits. The rest is for threads beyond the end.

@@ -23,6 +23,7 @@ Array: TypeAlias = Any
 Argument: TypeAlias = Any
 
 _FOLDER = Path(__file__).parent
+_KERNEL = re.compile(r'extern "C" __global__ (?:SEGREG_BOUNDED )?void (\w+)\(')
 
 
 class Machine(Protocol):
@@ -171,7 +172,7 @@ def cuda_sources() -> dict[str, Path]:
     """Which file under ``cuda/`` defines each kernel."""
     found = {}
     for path in sorted((_FOLDER / "cuda").glob("*.cu")):
-        for name in re.findall(r'extern "C" __global__ void (\w+)\(', path.read_text()):
+        for name in _KERNEL.findall(path.read_text()):
             found[name] = path
     return found
 
@@ -180,7 +181,7 @@ def cuda_options(path: Path, wide: bool) -> tuple[str, ...]:
     """Options of the compiler: with 32-bit indices, or with 64-bit ones and names that say so."""
     options = ("-std=c++17", f"-I{_FOLDER / 'bodies'}")
     if not wide:
-        return (*options, "-DSEGREG_INDEX=int")
+        return (*options, "-DSEGREG_NARROW")
     names = [name for name, home in cuda_sources().items() if home == path]
     return (*options, *(f"-D{name}={name}_wide" for name in names))
 

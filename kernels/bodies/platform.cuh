@@ -21,8 +21,8 @@ typedef long long int64;
 
 // Counts the elements of whole arrays. On the GPU 32 bits wherever they suffice: the launch
 // chooses between two builds.
-#if defined(SEGREG_INDEX)
-typedef SEGREG_INDEX Index;
+#if defined(SEGREG_NARROW)
+typedef int Index;
 #else
 typedef int64 Index;
 #endif

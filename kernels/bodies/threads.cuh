@@ -7,8 +7,14 @@ namespace segreg {
 
 // The lanes of a warp take neighbouring voxels, and each thread RUN of them a warp's width apart:
 // their loads are in flight together. Were they neighbours, each gather of the warp would touch
-// RUN times as many cache lines.
-#define SEGREG_RUN 4
+// RUN times as many cache lines. With 64-bit indices that would take too many registers.
+#if defined(SEGREG_NARROW)
+constexpr int RUN = 4;
+#define SEGREG_BOUNDED
+#else
+constexpr int RUN = 1;
+#define SEGREG_BOUNDED __launch_bounds__(128, 4)
+#endif
 
 // Some voxels of one row: x, x + step, ... below `width`. `row` is the flat index of the row's
 // first voxel inside its grid.
@@ -50,8 +56,8 @@ template <typename Body>
 SEGREG_BODY void for_each_run(int64 size, Grid grid, const Body& body) {
     for_each_row(size, grid, [&](int batch, int z, int y, Index row) {
         const int lane = (int)threadIdx.x, step = (int)blockDim.x;
-        const int jump = (int)gridDim.x * SEGREG_RUN * step;
-        for (int x = (int)blockIdx.x * SEGREG_RUN * step + lane; x < grid.width; x += jump) {
+        const int jump = (int)gridDim.x * RUN * step;
+        for (int x = (int)blockIdx.x * RUN * step + lane; x < grid.width; x += jump) {
             body(Run{batch, row, z, y, x, step, grid.width});
         }
     });
@@ -61,7 +67,8 @@ SEGREG_BODY void for_each_run(int64 size, Grid grid, const Body& body) {
 template <typename Body>
 SEGREG_BODY void for_each_voxel(int64 size, Grid grid, const Body& body) {
     for_each_run(size, grid, [&](const Run& run) {
-        for (int i = 0; i < SEGREG_RUN; ++i) {
+#pragma unroll 1
+        for (int i = 0; i < RUN; ++i) {
             if (holds(run, i)) body(run, i);
         }
     });

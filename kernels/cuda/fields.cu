@@ -10,13 +10,13 @@ extern "C" __global__ void compose(int64 size, const float* first, const float* 
     const Index voxels = voxels_of(grid);
     for_each_run(size, grid, [&](const Run& run) {
         const Index field = 3 * voxels * run.batch;
-        Vector u[SEGREG_RUN];
+        Vector u[RUN];
 #pragma unroll
-        for (int i = 0; i < SEGREG_RUN; ++i) {
+        for (int i = 0; i < RUN; ++i) {
             if (holds(run, i)) u[i] = load_vector(second + field, voxels, index_of(run, i));
         }
 #pragma unroll
-        for (int i = 0; i < SEGREG_RUN; ++i) {
+        for (int i = 0; i < RUN; ++i) {
             if (!holds(run, i)) break;
             store_vector(composition + field, voxels, index_of(run, i),
                          composed(first + field, grid, scale, u[i], voxel_of(run, i)));
@@ -63,9 +63,9 @@ SEGREG_BODY QuadSlopes quad_slopes(const float* component, const Run& run,
     return s;
 }
 
-extern "C" __global__ void jacobian_determinant_quads(int64 size, const float* displacement,
-                                                      int depth, int height, int width,
-                                                      float* determinants) {
+extern "C" __global__ SEGREG_BOUNDED void jacobian_determinant_quads(
+    int64 size, const float* displacement, int depth, int height, int width,
+    float* determinants) {
     const Grid grid = {depth, height, width};
     const Index voxels = voxels_of(grid);
     for_each_quad(size, grid, [&](const Run& run) {

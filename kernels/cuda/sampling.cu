@@ -6,14 +6,14 @@ using namespace segreg;
 
 // Where the voxels of a run look in the moving grid.
 struct RunPositions {
-    Vector p[SEGREG_RUN];
+    Vector p[RUN];
 };
 
 SEGREG_BODY RunPositions positions_of(const Run& run, const float* displacement,
                                              Index voxels, const Affine& affine) {
     RunPositions positions;
 #pragma unroll
-    for (int i = 0; i < SEGREG_RUN; ++i) {
+    for (int i = 0; i < RUN; ++i) {
         if (!holds(run, i)) break;
         positions.p[i] =
             moving_position(affine, displacement, voxels, index_of(run, i), voxel_of(run, i));
@@ -32,7 +32,7 @@ extern "C" __global__ void warp(int64 size, const float* moving, int channels, i
         const RunPositions positions =
             positions_of(run, displacement + 3 * voxels * run.batch, voxels, affine);
 #pragma unroll
-        for (int i = 0; i < SEGREG_RUN; ++i) {
+        for (int i = 0; i < RUN; ++i) {
             if (!holds(run, i)) break;
             const Vector p = positions.p[i];
             const bool inside = lies_inside(grid, p);
@@ -58,7 +58,7 @@ extern "C" __global__ void warp_labels(int64 size, const int* labels, int moving
     for_each_run(size, fixed, [&](const Run& run) {
         const RunPositions positions = positions_of(run, displacement, voxels_of(fixed), affine);
 #pragma unroll
-        for (int i = 0; i < SEGREG_RUN; ++i) {
+        for (int i = 0; i < RUN; ++i) {
             if (!holds(run, i)) break;
             warped[index_of(run, i)] = label_at(labels, grid, positions.p[i], nearest);
         }

@@ -33,6 +33,7 @@ SHIM = """
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __launch_bounds__(...)
 struct Extent { unsigned x, y, z; };
 static Extent gridDim, blockDim, blockIdx, threadIdx;
 """
@@ -73,7 +74,8 @@ def cuda_parameters() -> dict[str, list[tuple[str, str]]]:
     kernels = {}
     for path in sorted((KERNELS / "cuda").glob("*.cu")):
         text = re.sub(r"//.*", "", path.read_text())
-        for name, parameters in re.findall(r"__global__ void (\w+)\(([^)]*)\)", text):
+        kernel = r"__global__ (?:SEGREG_BOUNDED )?void (\w+)\(([^)]*)\)"
+        for name, parameters in re.findall(kernel, text):
             parts = [" ".join(part.split()) for part in parameters.split(",")]
             kernels[name] = [(kind, word) for kind, _, word in (p.rpartition(" ") for p in parts)]
     return kernels
@@ -145,9 +147,10 @@ class Emulated(HostLibrary):
         names = list(cuda_parameters())
         includes = [f'#include "{path}"' for path in sorted((KERNELS / "cuda").glob("*.cu"))]
         texts = []
-        for index, suffix in (("int", ""), ("long long", "_wide")):
-            defines = [f"#define SEGREG_INDEX {index}"]
-            defines += [f"#define {name} {name}{suffix}" for name in names if suffix]
+        for suffix in ("", "_wide"):
+            defines = ["#define SEGREG_NARROW"]
+            if suffix:
+                defines = [f"#define {name} {name}{suffix}" for name in names]
             run = entries(RUN_CUDA, names, suffix)
             texts.append("\n".join([SHIM, *defines, *includes, EACH, run]))
         super().__init__(folder, texts, [])

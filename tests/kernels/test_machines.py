@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import resources
 from segreg.kernels import (
     _cpu,
     _machines,
@@ -152,27 +154,46 @@ def test_kernels_release_the_interpreter():
     assert during > 100
 
 
+CUDA_SOURCES = sorted((KERNELS / "cuda").glob("*.cu"))
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
-def test_cuda_sources_compile_with_nvcc(tmp_path):
-    sources = sorted(map(str, (KERNELS / "cuda").glob("*.cu")))
-    targets = [f"-gencode=arch=compute_{sm},code=sm_{sm}" for sm in (75, 90, 120)]
-    options = ["-std=c++17", "-fatbin", "-Werror=all-warnings", "--threads=0"]
-    command = ["nvcc", *options, *targets, f"-I{KERNELS / 'bodies'}", *sources]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("*.fatbin"))) == len(sources)
+@pytest.mark.parametrize("wide", [False, True], ids=["32-bit", "64-bit"])
+def test_cuda_kernels_fit_every_target(cuda_kernels, wide):
+    # The wide build is rare and slow to compile: the oldest and the newest target stand for it.
+    targets = resources.TARGETS[:: len(resources.TARGETS) - 1] if wide else resources.TARGETS
+    usages = resources.read_usage(CUDA_SOURCES, KERNELS / "bodies", targets=targets, wide=wide)
+    assert {(u.kernel, u.target) for u in usages} == set(product(cuda_kernels, targets))
+    assert [usage for usage in usages if not usage.fits] == []
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
+@pytest.mark.parametrize("wide", [False, True], ids=["32-bit", "64-bit"])
 @pytest.mark.parametrize("arch", ["75", "120"])
-def test_cuda_sources_compile_with_nvrtc(arch):
+def test_cuda_sources_compile_with_nvrtc(arch, wide):
     from cupy.cuda import nvrtc
 
-    for path in sorted((KERNELS / "cuda").glob("*.cu")):
+    for path in CUDA_SOURCES:
         program = nvrtc.createProgram(path.read_text(), path.name, [], [])
-        options = ("-std=c++17", f"-I{KERNELS / 'bodies'}", f"-arch=compute_{arch}")
+        options = (*_machines.cuda_options(path, wide), f"-arch=compute_{arch}")
         nvrtc.compileProgram(program, options)
-        assert len(nvrtc.getPTX(program)) > 1000
+        code = nvrtc.getPTX(program)
+        code = code if isinstance(code, bytes) else code.encode()
+        for name, home in _machines.cuda_sources().items():
+            entry = f".entry {name}{'_wide' if wide else ''}("
+            assert (entry.encode() in code) == (home == path)
+
+
+def test_the_cache_of_compiled_code_sees_the_bodies(tmp_path, monkeypatch):
+    shutil.copytree(KERNELS / "bodies", tmp_path / "bodies")
+    monkeypatch.setattr(_machines, "_FOLDER", tmp_path)
+    _machines._bodies_digest.cache_clear()
+    before = _machines._bodies_digest()
+    with (tmp_path / "bodies/fields.cuh").open("a") as file:
+        file.write("// changed")
+    _machines._bodies_digest.cache_clear()
+    assert _machines._bodies_digest() != before
+    _machines._bodies_digest.cache_clear()
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
