@@ -3,7 +3,8 @@
 ``machine`` is the CPU build, the CUDA sources on a GPU, and the CUDA sources compiled by the host's
 C++ compiler and run thread after thread: the last proves the launch code where there is no GPU.
 
-``SEGREG_SANITIZE=address,undefined`` builds the first and the last with these sanitizers.
+``SEGREG_SANITIZE=address,undefined`` builds the last with these sanitizers; ``SEGREG_EXTENSION`` is
+the file of another CPU build to test (``sanitized.py`` sets both).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,17 @@ from segreg.kernels._launches import AFFINE
 
 KERNELS = Path(_machines.__file__).parent
 SANITIZERS = os.environ.get("SEGREG_SANITIZE")
+
+# Of the sanitizers' runtime this process has need, not the compilers and interpreters it starts.
+os.environ.pop("LD_PRELOAD", None)
+
+if "SEGREG_EXTENSION" in os.environ:
+    name = "segreg.kernels._cpu"
+    found = importlib.util.spec_from_file_location(name, os.environ["SEGREG_EXTENSION"])
+    assert found is not None
+    assert found.loader is not None
+    sys.modules[name] = importlib.util.module_from_spec(found)
+    found.loader.exec_module(sys.modules[name])
 
 # CUDA's words for a compiler that knows none of them.
 SHIM = """
@@ -56,18 +69,6 @@ static void for_each(Extent extent, Extent& at, const Body& body) {
             for (at.x = 0; at.x < extent.x; ++at.x) body();
 }
 """
-
-RUN_CPU = """
-extern "C" void run_{name}{suffix}({parameters}) {{ {name}({arguments}); }}
-"""
-
-THREADS = """
-#include "kernels.hpp"
-#include "launch.hpp"
-int segreg::threads() { return 2; }
-using namespace segreg;
-"""
-
 
 def cuda_parameters() -> dict[str, list[tuple[str, str]]]:
     """Type and name of each parameter of each CUDA kernel."""
@@ -201,23 +202,13 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
     return Emulated(tmp_path_factory.mktemp("emulated"))
 
 
-@pytest.fixture(scope="session")
-def sanitized_cpu(tmp_path_factory: pytest.TempPathFactory) -> HostLibrary:
-    """The CPU sources without their Python module."""
-    sources = [path for path in (KERNELS / "cpu").glob("*.cpp") if path.name != "module.cpp"]
-    names = [name for name in cuda_parameters() if not name.endswith("_quads")]
-    text = THREADS + entries(RUN_CPU, names)
-    return HostLibrary(tmp_path_factory.mktemp("cpu"), [text], sources)
-
-
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu), "emulated"])
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Target:
     if request.param == "cuda":
         cupy = require_gpu()
         return Target("cuda", cupy.asarray, cupy.asnumpy)
-    if request.param == "emulated" or SANITIZERS:
-        fixture = "emulated" if request.param == "emulated" else "sanitized_cpu"
-        library = request.getfixturevalue(fixture)
+    if request.param == "emulated":
+        library = request.getfixturevalue("emulated")
         monkeypatch.setattr(_machines, "_cpu_machine", lambda: library)
     return Target(request.param, lambda array: array, np.asarray)
 

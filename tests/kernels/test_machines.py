@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from segreg.kernels import (
     warp,
     warp_labels,
 )
+from tests.kernels import sanitized
 
 KERNELS = Path(_machines.__file__).parent
 
@@ -197,26 +197,17 @@ def test_the_cache_of_compiled_code_sees_the_bodies(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
-@pytest.mark.skipif("SEGREG_SANITIZE" in os.environ, reason="the sanitizers are on already")
-def test_nothing_is_read_or_written_out_of_bounds():
-    """All tests of the operations again, on builds that stop at the first wrong access."""
-    runtime = ["g++", "-print-file-name=libasan.so"]
-    asan = subprocess.run(runtime, capture_output=True, text=True, check=True).stdout.strip()
-    environment = {
-        **os.environ,
-        "SEGREG_SANITIZE": "address,undefined,float-cast-overflow",
-        "LD_PRELOAD": asan,
-        # Python itself never frees everything.
-        "ASAN_OPTIONS": "detect_leaks=0",
-    }
-    files = [f"test_{name}.py" for name in ("fields", "sampling", "labels", "regions", "fusion")]
-    command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *files]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert " passed" in done.stdout
+def test_nothing_is_read_or_written_out_of_bounds_and_nothing_leaks(tmp_path):
+    code, output = sanitized.run_tests(sanitized.build_extension(tmp_path))
+    assert code == 0, output[-3000:]
+    assert " passed" in output
+
+
+def test_leaks_of_the_kernels_are_told_from_those_of_python():
+    ours = "Direct leak of 8 byte(s)\n    #1 0x7f in segreg::warp (/tmp/_cpu.so+0x1)"
+    theirs = "Direct leak of 9 byte(s)\n    #1 0x7f in PyObject_New (/usr/bin/python3)"
+    report = f"==7==ERROR: LeakSanitizer: detected memory leaks\n\n{theirs}\n\n{ours}\n\nSUMMARY"
+    assert sanitized.kernel_leaks(report, ("_cpu.so",)) == [ours]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
