@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard setup.py pyproject.toml constraints.txt kernels/bodies/* kernels/cpu/*)
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test sanitize lint wheel clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/segreg demo -o demo
 
 test: $(VENV)/.test lint
 	$(BIN)/python -m pytest -q
+
+sanitize: $(VENV)/.test
+	$(BIN)/python -m tests.kernels.sanitized
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -5,6 +5,13 @@ a few numbers may come from the host and, as results, stay there. The maths of e
 inline function under ``bodies/``, compiled into the extension by the C++ compiler and for the GPU
 by NVRTC. Importing this package imports neither CuPy nor CUDA.
 
+On the GPU an operation runs on ``stream``, or on CuPy's current one, and returns before it is
+done; what returns to the host (``overlap``, ``region_stats``) waits. A call is ready for a CUDA
+graph if it gets ``out``, ``scratch`` and ``residual`` where it has them, and its tables as CuPy
+arrays of the dtype that the kernel reads (float32, int32): it then allocates, copies and waits for
+nothing, and the values of the tables are not checked. A first call outside the graph compiles. The
+``affine`` and the ``guess`` of a call become part of the graph.
+
 Volumes are C-contiguous (z, y, x), batches (B, C, D, H, W); vectors have their components in axis
 order on axis 1. Voxel coordinates are indices, whole numbers the centres.
 """

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from segreg.kernels._machines import Array, Machine
+from segreg.kernels._machines import Array, Machine, on_device
 
 # Inside one volume the kernels count voxels with 32-bit integers.
 LARGEST_VOLUME = 2**31 - 1
@@ -81,8 +81,14 @@ def check_volume(name: str, shape: Shape) -> None:
         )
 
 
-def check_parameters(name: str, values: ArrayLike, shape: Shape) -> NDArray[np.float32]:
-    """A small table of numbers on the host, as float32, finite, of the given shape."""
+def check_parameters(name: str, values: ArrayLike, shape: Shape) -> Array:
+    """A small table of numbers on the host, as float32, finite, of the given shape.
+
+    A contiguous float32 CuPy array of that shape is returned as it lies, its values unchecked:
+    looking at them would wait for the GPU.
+    """
+    if _lies_ready(values, shape, "float32"):
+        return values
     table = _host(values).astype(np.float32)
     if table.shape != shape:
         raise ValueError(f"{name}: expected {shape}, got {table.shape}.")
@@ -105,14 +111,24 @@ def check_affine(name: str, affine: ArrayLike | None) -> NDArray[np.float32]:
     return check_parameters(name, table, (3, 4))
 
 
-def check_integers(name: str, values: ArrayLike, shape: Shape) -> NDArray[np.int32]:
-    """A small table of integers on the host, as int32, of the given shape."""
+def check_integers(name: str, values: ArrayLike, shape: Shape) -> Array:
+    """A small table of integers on the host, as int32, of the given shape.
+
+    A contiguous int32 CuPy array of that shape is returned as it lies, its values unchecked.
+    """
+    if _lies_ready(values, shape, "int32"):
+        return values
     table = _host(values)
     if not np.issubdtype(table.dtype, np.integer):
         raise TypeError(f"{name}: expected integers, got {table.dtype}.")
     if table.shape != shape:
         raise ValueError(f"{name}: expected {shape}, got {table.shape}.")
     return np.ascontiguousarray(table, dtype=np.int32)
+
+
+def _lies_ready(values: Any, shape: Shape, dtype: str) -> bool:
+    fits = on_device(values) and values.shape == shape and values.dtype.name == dtype
+    return bool(fits and values.flags.c_contiguous)
 
 
 def _host(values: Any) -> NDArray[Any]:

@@ -1,27 +1,30 @@
 """The machines that run kernels: one launch form, chosen by the kind of array.
 
-``machine.launch(name, size, *arguments)`` runs the kernel ``name`` over ``size`` work items.
-Name and arguments are the same on every machine: arrays go as pointers, ``None`` as the null
-pointer, Python integers as 32-bit and Python floats as single precision numbers.
+``machine.launch(name, size, *arguments)`` runs the kernel ``name`` over ``size`` work items, or,
+where size is (slices, height, width), over the rows of so many slices. Name and arguments are the
+same on every machine: arrays go as pointers, ``None`` as the null pointer, Python integers as
+32-bit and Python floats as single precision numbers, what ``by_value`` returns as a struct.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from segreg.kernels import _cpu
+from segreg.kernels._launches import AFFINE, Size, count_items, plan_launch
 
 # NumPy's or CuPy's array. CuPy has no types to check against, and is not always there.
 Array: TypeAlias = Any
 Argument: TypeAlias = Any
 
 _FOLDER = Path(__file__).parent
-_CUDA_BLOCK = 128
+_MOST_CONSTANTS = 64
+_KERNEL = re.compile(r'extern "C" __global__ (?:SEGREG_BOUNDED )?void (\w+)\(')
 
 
 class Machine(Protocol):
@@ -42,8 +45,12 @@ class Machine(Protocol):
         """The array itself, or a C-contiguous copy."""
         ...
 
-    def move(self, values: np.ndarray[Any, Any]) -> Array:
-        """A few parameters, from the host to where the kernel reads them."""
+    def move(self, values: Array) -> Array:
+        """A few parameters, where the kernel reads them; those that lie there stay."""
+        ...
+
+    def constant(self, values: np.ndarray[Any, Any]) -> Array:
+        """Parameters that depend on nothing but numbers: moved once and kept."""
         ...
 
     def fetch(self, array: Array) -> np.ndarray[Any, Any]:
@@ -52,7 +59,17 @@ class Machine(Protocol):
 
     def address(self, array: Array) -> int: ...
 
-    def launch(self, kernel: str, size: int, *arguments: Argument) -> None: ...
+    def launch(self, kernel: str, size: Size, *arguments: Argument) -> None: ...
+
+
+def on_device(values: Any) -> bool:
+    """Whether this is CuPy's. Asked of the type, so that nobody imports CuPy in vain."""
+    return type(values).__module__.partition(".")[0] == "cupy" and hasattr(values, "data")
+
+
+def by_value(affine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A (3, 4) affine as an argument that is copied into the launch, not pointed to."""
+    return np.ascontiguousarray(affine, np.float32).reshape(12).view(AFFINE)
 
 
 class Cpu:
@@ -71,8 +88,11 @@ class Cpu:
     def contiguous(self, array: Array) -> Array:
         return np.ascontiguousarray(array)
 
-    def move(self, values: np.ndarray[Any, Any]) -> Array:
-        return np.ascontiguousarray(values)
+    def move(self, values: Array) -> Array:
+        return np.ascontiguousarray(values.get() if on_device(values) else values)
+
+    def constant(self, values: np.ndarray[Any, Any]) -> Array:
+        return values
 
     def fetch(self, array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array)
@@ -80,8 +100,21 @@ class Cpu:
     def address(self, array: Array) -> int:
         return int(array.ctypes.data)
 
-    def launch(self, kernel: str, size: int, *arguments: Argument) -> None:
-        getattr(_cpu, kernel)(size, *arguments)
+    def launch(self, kernel: str, size: Size, *arguments: Argument) -> None:
+        getattr(_extension(), kernel)(count_items(size), *arguments)
+
+
+@functools.cache
+def _extension() -> Any:
+    """The compiled CPU kernels, loaded by the first use: CuPy arrays do without them."""
+    try:
+        from segreg.kernels import _cpu
+    except ImportError as error:
+        raise ImportError(
+            "expected the compiled extension segreg.kernels._cpu, found none that loads. "
+            "Install segreg with `pip install .`, or use CuPy arrays, which need none."
+        ) from error
+    return _cpu
 
 
 class Cuda:
@@ -98,6 +131,7 @@ class Cuda:
         import cupy  # only reached once a CuPy array was passed
 
         self._cupy = cupy
+        self._constants: dict[tuple[int, str, bytes], Array] = {}
 
     def check_device(self, **arrays: Array) -> None:
         """Raises ValueError unless all arrays lie on the current device."""
@@ -118,8 +152,18 @@ class Cuda:
     def contiguous(self, array: Array) -> Array:
         return self._cupy.ascontiguousarray(array)
 
-    def move(self, values: np.ndarray[Any, Any]) -> Array:
+    def move(self, values: Array) -> Array:
+        if on_device(values):
+            return values
         return self._cupy.asarray(np.ascontiguousarray(values))
+
+    def constant(self, values: np.ndarray[Any, Any]) -> Array:
+        key = (self._cupy.cuda.Device().id, values.dtype.str, values.tobytes())
+        if key not in self._constants:
+            if len(self._constants) == _MOST_CONSTANTS:
+                self._constants.pop(next(iter(self._constants)))
+            self._constants[key] = self.move(values)
+        return self._constants[key]
 
     def fetch(self, array: Array) -> np.ndarray[Any, Any]:
         fetched: np.ndarray[Any, Any] = self._cupy.asnumpy(array)
@@ -128,11 +172,10 @@ class Cuda:
     def address(self, array: Array) -> int:
         return int(array.data.ptr)
 
-    def launch(self, kernel: str, size: int, *arguments: Argument) -> None:
-        function = _cuda_function(kernel, self._cupy.cuda.Device().id)
-        blocks = (size + _CUDA_BLOCK - 1) // _CUDA_BLOCK
-        packed = (np.int64(size), *map(_packed, arguments))
-        function((blocks,), (_CUDA_BLOCK,), packed)
+    def launch(self, kernel: str, size: Size, *arguments: Argument) -> None:
+        plan = plan_launch(kernel, size, arguments, self.address, cuda_sources())
+        function = _cuda_function(plan.kernel, plan.wide, self._cupy.cuda.Device().id)
+        function(plan.blocks, plan.threads, (np.int64(plan.count), *map(_packed, arguments)))
 
 
 def _packed(argument: Argument) -> Argument:
@@ -151,22 +194,39 @@ def cuda_sources() -> dict[str, Path]:
     """Which file under ``cuda/`` defines each kernel."""
     found = {}
     for path in sorted((_FOLDER / "cuda").glob("*.cu")):
-        for name in re.findall(r'extern "C" __global__ void (\w+)\(', path.read_text()):
+        for name in _KERNEL.findall(path.read_text()):
             found[name] = path
     return found
 
 
+def cuda_options(path: Path, wide: bool) -> tuple[str, ...]:
+    """Options of the compiler: with 32-bit indices, or with 64-bit ones and names that say so."""
+    options = ("-std=c++17", f"-I{_FOLDER / 'bodies'}")
+    if not wide:
+        return (*options, "-DSEGREG_NARROW")
+    names = [name for name, home in cuda_sources().items() if home == path]
+    return (*options, *(f"-D{name}={name}_wide" for name in names))
+
+
 @functools.cache
-def _cuda_module(path: Path, device: int) -> Any:
+def _bodies_digest() -> str:
+    text = b"".join(path.read_bytes() for path in sorted((_FOLDER / "bodies").glob("*.cuh")))
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+@functools.cache
+def _cuda_module(path: Path, wide: bool, device: int) -> Any:
     import cupy
 
-    options = ("-std=c++17", f"-I{_FOLDER / 'bodies'}")
+    # CuPy's cache of compiled code knows the source and the options, not what it includes.
+    options = (*cuda_options(path, wide), f"-DSEGREG_BODIES={_bodies_digest()}")
     return cupy.RawModule(code=path.read_text(), options=options)
 
 
 @functools.cache
-def _cuda_function(kernel: str, device: int) -> Any:
-    return _cuda_module(cuda_sources()[kernel], device).get_function(kernel)
+def _cuda_function(kernel: str, wide: bool, device: int) -> Any:
+    module = _cuda_module(cuda_sources()[kernel], wide, device)
+    return module.get_function(f"{kernel}_wide" if wide else kernel)
 
 
 @functools.cache
@@ -182,8 +242,7 @@ def _cuda_machine() -> Cuda:
 def _kind(name: str, array: Array) -> str:
     if isinstance(array, np.ndarray):
         return "cpu"
-    # Asked of the type, so that CuPy is never imported for those who do not use it.
-    if type(array).__module__.partition(".")[0] == "cupy" and hasattr(array, "data"):
+    if on_device(array):
         return "cuda"
     raise TypeError(
         f"{name}: expected a NumPy or a CuPy array, got {type(array).__qualname__}. "
@@ -221,9 +280,10 @@ def set_threads(threads: int) -> None:
     ValueError
         If fewer than one is asked for.
     """
-    _cpu.set_threads(threads)
+    _extension().set_threads(threads)
 
 
 def get_threads() -> int:
     """Number of threads the CPU kernels use."""
-    return _cpu.get_threads()
+    threads: int = _extension().get_threads()
+    return threads

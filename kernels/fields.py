@@ -7,6 +7,8 @@ value holds.
 
 from __future__ import annotations
 
+from typing import Any
+
 from numpy.typing import ArrayLike
 
 from segreg.kernels._checks import (
@@ -17,13 +19,22 @@ from segreg.kernels._checks import (
     check_out,
     check_volume,
 )
-from segreg.kernels._machines import Array, machine_of
+from segreg.kernels._machines import Array, Machine, by_value, machine_of
+from segreg.kernels._streams import on_stream
 
 # An inverse nearer than this (voxels) is not improved: float32 positions are no finer.
 _TOLERANCE = 1e-4
 
 
-def integrate(velocity: Array, steps: int, out: Array | None = None) -> Array:
+@on_stream
+def integrate(
+    velocity: Array,
+    steps: int,
+    out: Array | None = None,
+    *,
+    scratch: Array | None = None,
+    stream: Any = None,
+) -> Array:
     """Displacement at the end of a stationary velocity field, by scaling and squaring.
 
     The velocity is divided by 2^steps and the result composed with itself ``steps`` times
@@ -37,6 +48,10 @@ def integrate(velocity: Array, steps: int, out: Array | None = None) -> Array:
         0 to 30. 0 returns the velocity as the displacement.
     out : (B, 3, D, H, W) float32, optional
         Where to write; must not overlap ``velocity``.
+    scratch : (B, 3, D, H, W) float32, optional
+        Memory to work in, from two steps on.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -45,9 +60,9 @@ def integrate(velocity: Array, steps: int, out: Array | None = None) -> Array:
     Raises
     ------
     TypeError, ValueError
-        For a wrong dtype, shape, number of steps or ``out``.
+        For a wrong dtype, shape, number of steps, ``out`` or ``scratch``.
     """
-    machine = machine_of(velocity=velocity, out=out)
+    machine = machine_of(velocity=velocity, out=out, scratch=scratch)
     velocity = check_array(machine, "velocity", velocity, "B 3 D H W")
     steps = check_count("steps", steps, 0, 30)
     out = check_out(machine, "out", out, velocity.shape, "float32", velocity)
@@ -55,17 +70,24 @@ def integrate(velocity: Array, steps: int, out: Array | None = None) -> Array:
         out[...] = velocity
         return out
     # Two buffers in turn, begun so that the last squaring writes to `out`.
-    spare = machine.empty(velocity.shape, "float32") if steps > 1 else out
+    spare = out
+    if steps > 1:
+        spare = check_out(
+            machine, "scratch", scratch, velocity.shape, "float32", velocity, out
+        )
     source, target = velocity, out if steps % 2 else spare
     scale = 2.0**-steps
     for _ in range(steps):
-        _compose(source, source, scale, target)
+        _compose(machine, source, source, scale, target)
         source, target = target, spare if target is out else out
         scale = 1.0
     return out
 
 
-def compose(first: Array, second: Array, out: Array | None = None) -> Array:
+@on_stream
+def compose(
+    first: Array, second: Array, out: Array | None = None, *, stream: Any = None
+) -> Array:
     """Displacement of x -> first(second(x)): second(x) + first(x + second(x)).
 
     Parameters
@@ -74,6 +96,8 @@ def compose(first: Array, second: Array, out: Array | None = None) -> Array:
         Fields of one shape, voxels.
     out : (B, 3, D, H, W) float32, optional
         Where to write; must overlap neither field.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -88,16 +112,25 @@ def compose(first: Array, second: Array, out: Array | None = None) -> Array:
     second = check_array(machine, "second", second, "B 3 D H W")
     first = check_array(machine, "first", first, "B 3 D H W", shape=second.shape)
     out = check_out(machine, "out", out, second.shape, "float32", first, second)
-    _compose(first, second, 1.0, out)
+    _compose(machine, first, second, 1.0, out)
     return out
 
 
-def _compose(first: Array, second: Array, scale: float, out: Array) -> None:
-    machine = machine_of(first=first)
-    machine.launch("compose", second.size // 3, first, second, *second.shape[2:], scale, out)
+def _compose(machine: Machine, first: Array, second: Array, scale: float, out: Array) -> None:
+    grid = second.shape[2:]
+    machine.launch("compose", rows_of(second), first, second, *grid, scale, out)
 
 
-def jacobian_determinant(displacement: Array, out: Array | None = None) -> Array:
+def rows_of(field: Array) -> tuple[int, int, int]:
+    """Slices, height and width of a batch of fields: what a kernel over its rows runs over."""
+    batch, _, depth, height, width = field.shape
+    return batch * depth, height, width
+
+
+@on_stream
+def jacobian_determinant(
+    displacement: Array, out: Array | None = None, *, stream: Any = None
+) -> Array:
     """det(I + grad u): the local change of volume; at 0 and below the field folds.
 
     Differences are central, one-sided at the border (those of ``numpy.gradient``); along an axis
@@ -108,6 +141,8 @@ def jacobian_determinant(displacement: Array, out: Array | None = None) -> Array
     displacement : (B, 3, D, H, W) float32
         Voxels.
     out : (B, D, H, W) float32, optional
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -122,10 +157,11 @@ def jacobian_determinant(displacement: Array, out: Array | None = None) -> Array
     displacement = check_array(machine, "displacement", displacement, "B 3 D H W")
     shape = (displacement.shape[0], *displacement.shape[2:])
     out = check_out(machine, "out", out, shape, "float32", displacement)
-    machine.launch("jacobian_determinant", out.size, displacement, *shape[1:], out)
+    machine.launch("jacobian_determinant", rows_of(displacement), displacement, *shape[1:], out)
     return out
 
 
+@on_stream
 def invert(
     displacement: Array,
     *,
@@ -134,6 +170,8 @@ def invert(
     guess: ArrayLike | None = None,
     steps: int = 30,
     out: Array | None = None,
+    residual: Array | None = None,
+    stream: Any = None,
 ) -> tuple[Array, Array]:
     """Inverse of T(x) = x + u(x), on a grid of one's choice.
 
@@ -154,6 +192,10 @@ def invert(
     steps : int
         Most steps a voxel takes.
     out : (1, 3, *shape) float32, optional
+    residual : shape float32, optional
+        Where to write the residual.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -167,7 +209,7 @@ def invert(
     TypeError, ValueError
         For wrong dtypes, shapes, numbers of steps, or an ``out`` that does not fit.
     """
-    machine = machine_of(displacement=displacement, out=out)
+    machine = machine_of(displacement=displacement, out=out, residual=residual)
     displacement = check_array(machine, "displacement", displacement, "1 3 D H W")
     grid = displacement.shape[2:]
     if shape is None:
@@ -176,13 +218,13 @@ def invert(
         raise ValueError(f"shape: expected (depth, height, width), got {tuple(shape)}.")
     shape = tuple(check_count("shape", length, 1) for length in shape)
     check_volume("shape", shape)
-    to_fixed = machine.move(check_affine("affine", affine))
-    begin = machine.move(check_affine("guess", guess))
+    to_fixed = by_value(check_affine("affine", affine))
+    begin = by_value(check_affine("guess", guess))
     steps = check_count("steps", steps, 0)
     out = check_out(machine, "out", out, (1, 3, *shape), "float32", displacement)
-    residual = machine.empty(shape, "float32")
+    residual = check_out(machine, "residual", residual, shape, "float32", displacement, out)
     machine.launch(
-        "invert", residual.size, displacement, *grid, to_fixed, begin, *shape, steps, _TOLERANCE,
+        "invert", shape, displacement, *grid, to_fixed, begin, *shape, steps, _TOLERANCE,
         out, residual,
     )  # fmt: skip
     return out, residual

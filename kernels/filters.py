@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from segreg.kernels._checks import check_array, check_out
 from segreg.kernels._machines import Array, Machine, machine_of
+from segreg.kernels._streams import on_stream
 
 Taps = NDArray[np.float64]
 """Weights of a symmetric filter: the centre's, then those of the two samples 1, 2, ... away."""
@@ -22,6 +24,7 @@ _SPLINE: Taps = math.sqrt(3) * np.array([_POLE**k for k in range(13)])
 _LARGEST_RADIUS = 2**15
 
 
+@on_stream
 def smooth(
     volume: Array,
     sigma: ArrayLike,
@@ -29,6 +32,8 @@ def smooth(
     *,
     truncate: float = 4.0,
     out: Array | None = None,
+    scratch: Array | None = None,
+    stream: Any = None,
 ) -> Array:
     """Gaussian smoothing, the border's value held beyond it.
 
@@ -46,6 +51,10 @@ def smooth(
         Where the kernel ends, in standard deviations.
     out : (B, C, D, H, W) float32, optional
         Where to write; must not overlap ``volume``.
+    scratch : of the shape of ``volume``, float32, optional
+        Room for the axes in between; allocated if left out.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -57,7 +66,7 @@ def smooth(
         For a wrong dtype or shape, a negative ``sigma``, a ``spacing`` or ``truncate`` that is
         not positive, or an ``out`` that does not fit.
     """
-    machine = machine_of(volume=volume, out=out)
+    machine = machine_of(volume=volume, out=out, scratch=scratch)
     volume = check_array(machine, "volume", volume, "B C D H W")
     deviations, steps = _per_axis("sigma", sigma), _per_axis("spacing", spacing)
     if (deviations < 0).any():
@@ -68,10 +77,17 @@ def smooth(
         raise ValueError(f"truncate: expected standard deviations above 0, got {truncate}.")
     taps = [_gaussian(deviation, truncate) for deviation in deviations / steps]
     out = check_out(machine, "out", out, volume.shape, "float32", volume)
-    return _filter(machine, volume, taps, 0, out)
+    return _filter(machine, volume, taps, 0, out, scratch)
 
 
-def spline_coefficients(volume: Array, out: Array | None = None) -> Array:
+@on_stream
+def spline_coefficients(
+    volume: Array,
+    out: Array | None = None,
+    *,
+    scratch: Array | None = None,
+    stream: Any = None,
+) -> Array:
     """Coefficients of the cubic B-spline through the voxels, mirrored about the outermost ones.
 
     They are what ``warp(mode="cubic")`` samples; made once they serve any number of warps with
@@ -85,6 +101,10 @@ def spline_coefficients(volume: Array, out: Array | None = None) -> Array:
     volume : (B, C, D, H, W) float32
     out : (B, C, D, H, W) float32, optional
         Where to write; must not overlap ``volume``.
+    scratch : of the shape of ``volume``, float32, optional
+        Room for the axes in between; allocated if left out.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -95,12 +115,12 @@ def spline_coefficients(volume: Array, out: Array | None = None) -> Array:
     TypeError, ValueError
         For a wrong dtype or shape, or an ``out`` that does not fit.
     """
-    machine = machine_of(volume=volume, out=out)
+    machine = machine_of(volume=volume, out=out, scratch=scratch)
     volume = check_array(machine, "volume", volume, "B C D H W")
     out = check_out(machine, "out", out, volume.shape, "float32", volume)
     # A single voxel is its own coefficient.
     taps = [_SPLINE if length > 1 else IDENTITY for length in volume.shape[2:]]
-    return _filter(machine, volume, taps, 1, out)
+    return _filter(machine, volume, taps, 1, out, scratch)
 
 
 def _per_axis(name: str, values: ArrayLike) -> NDArray[np.float64]:
@@ -124,20 +144,30 @@ def _gaussian(deviation: float, truncate: float) -> Taps:
     return np.asarray(weights / (2 * weights.sum() - weights[0]))
 
 
-def _filter(machine: Machine, volume: Array, taps: list[Taps], mirror: int, out: Array) -> Array:
+def _filter(
+    machine: Machine,
+    volume: Array,
+    taps: list[Taps],
+    mirror: int,
+    out: Array,
+    scratch: Array | None,
+) -> Array:
     """Launches over all axes whose filter does something; ``mirror`` or the border held."""
     launches = _launches(machine, taps, volume.shape[-1])
     if not launches:
         out[...] = volume
         return out
-    spare = machine.empty(volume.shape, "float32") if len(launches) > 1 else out
+    spare = out
+    if len(launches) > 1:
+        spare = check_out(machine, "scratch", scratch, volume.shape, "float32", volume, out)
     source = volume
+    size = (math.prod(volume.shape[:3]), *volume.shape[3:])
     for left, axes in zip(range(len(launches), 0, -1), launches, strict=True):
         now = [taps[axis] if axis in axes else IDENTITY for axis in range(3)]
-        weights = machine.move(np.concatenate(now).astype(np.float32))
+        weights = machine.constant(np.concatenate(now).astype(np.float32))
         target = out if left % 2 else spare
         machine.launch(
-            "filter", volume.size, source, *volume.shape[2:], weights,
+            "filter", size, source, *volume.shape[2:], weights,
             *(len(weights_of) - 1 for weights_of in now), mirror, target,
         )  # fmt: skip
         source = target

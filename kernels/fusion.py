@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from segreg.kernels._checks import check_affine, check_array, check_out, check_parameters
-from segreg.kernels._machines import Array, machine_of
+from segreg.kernels._machines import Array, machine_of, on_device
+from segreg.kernels._streams import on_stream
 
 
-def distance_to_mask(mask: Array, spacing: ArrayLike, out: Array | None = None) -> Array:
+@on_stream
+def distance_to_mask(
+    mask: Array,
+    spacing: ArrayLike,
+    out: Array | None = None,
+    *,
+    scratch: Array | None = None,
+    stream: Any = None,
+) -> Array:
     """Euclidean distance of every cell to the nearest cell of a mask, for K masks at once.
 
     Exact: one axis after the other takes the minimum over f(q) + (spacing (p - q))^2
@@ -25,6 +35,10 @@ def distance_to_mask(mask: Array, spacing: ArrayLike, out: Array | None = None) 
     spacing : (K, 3)
         mm per cell.
     out : (K, D, H, W) float32, optional
+    scratch : (K, D, H, W) float32, optional
+        Memory to work in.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -34,23 +48,25 @@ def distance_to_mask(mask: Array, spacing: ArrayLike, out: Array | None = None) 
     Raises
     ------
     TypeError, ValueError
-        For a wrong dtype or shape, a spacing that is not positive, or an ``out`` that does not
-        fit.
+        For a wrong dtype or shape, a spacing that is not positive, or an ``out`` or ``scratch``
+        that does not fit.
     """
-    machine = machine_of(mask=mask, out=out)
+    machine = machine_of(mask=mask, out=out, scratch=scratch)
     mask = check_array(machine, "mask", mask, "K D H W", ("uint8", "bool")).view("uint8")
     k, depth, height, width = mask.shape
     table = machine.move(_spacing(spacing, k))
     out = check_out(machine, "out", out, mask.shape, "float32", mask)
-    spare = machine.empty(mask.shape, "float32")
+    spare = check_out(machine, "scratch", scratch, mask.shape, "float32", mask, out)
     rows = depth * height
     machine.launch("distance_rows", k * rows, mask, width, table, rows, out)
     grid = (depth, height, width)
-    machine.launch("distance_axis", mask.size, out, *grid, table, 1, 0, spare)
-    machine.launch("distance_axis", mask.size, spare, *grid, table, 0, 1, out)
+    slices = (k * depth, height, width)
+    machine.launch("distance_axis", slices, out, *grid, table, 1, 0, spare)
+    machine.launch("distance_axis", slices, spare, *grid, table, 0, 1, out)
     return out
 
 
+@on_stream
 def fuse_fields(
     regions: Array,
     fields: Array,
@@ -61,6 +77,8 @@ def fuse_fields(
     background: tuple[Array, ArrayLike, ArrayLike],
     falloff: float,
     out: Array | None = None,
+    *,
+    stream: Any = None,
 ) -> Array:
     """One displacement field of the fixed grid, made of a field per region.
 
@@ -95,6 +113,8 @@ def fuse_fields(
     falloff : float
         mm. 0 leaves the whole background to m_0.
     out : (1, 3, D, H, W) float32, optional
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -119,12 +139,17 @@ def fuse_fields(
     if not math.isfinite(falloff) or falloff < 0:
         raise ValueError(f"falloff: expected a distance in mm, 0 or more, got {falloff}.")
     elsewhere = check_array(machine, "background field", background[0], "3 d h w")
-    elsewhere_scale = _scales("background to_field", np.asarray(background[1])[None], 1)
-    elsewhere_position = check_affine("background to_voxel", background[2])
+    to_cell, elsewhere_position = background[1:]
+    if not on_device(to_cell):
+        to_cell = np.asarray(to_cell)
+    elsewhere_scale = _scales("background to_field", to_cell[None], 1)
+    if not on_device(elsewhere_position):
+        elsewhere_position = check_affine("background to_voxel", elsewhere_position)
+    elsewhere_position = check_parameters("background to_voxel", elsewhere_position, (3, 4))
     shape = (1, 3, *regions.shape)
     out = check_out(machine, "out", out, shape, "float32", regions, fields, distances)
     machine.launch(
-        "fuse_fields", regions.size, regions, *regions.shape, fields, distances, k, *cells,
+        "fuse_fields", regions.shape, regions, *regions.shape, fields, distances, k, *cells,
         machine.move(scales), machine.move(positions), machine.move(_spacing(spacing, k)),
         elsewhere, *elsewhere.shape[1:], machine.move(elsewhere_scale),
         machine.move(elsewhere_position), float(falloff), out,
@@ -134,6 +159,8 @@ def fuse_fields(
 
 def _scales(name: str, to_field: ArrayLike, k: int) -> Array:
     scales = check_parameters(name, to_field, (k, 3, 4))
+    if on_device(scales):
+        return scales
     off_diagonal = scales[:, :, :3] * (1 - np.eye(3, dtype=np.float32))
     if off_diagonal.any() or not np.diagonal(scales, axis1=1, axis2=2).all():
         raise ValueError(
@@ -143,8 +170,8 @@ def _scales(name: str, to_field: ArrayLike, k: int) -> Array:
     return scales
 
 
-def _spacing(spacing: ArrayLike, k: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _spacing(spacing: ArrayLike, k: int) -> Array:
     table = check_parameters("spacing", spacing, (k, 3))
-    if not (table > 0).all():
+    if not on_device(table) and not (table > 0).all():
         raise ValueError(f"spacing: expected positive mm per cell, got {table.min()} among them.")
     return table

@@ -251,6 +251,15 @@ def invert(
     return (point - target)[None], np.sqrt((residual**2).sum(axis=0))
 
 
+def resample_field(field: Array, shape: tuple[int, ...]) -> Array:
+    """See ``segreg.kernels.resample_field``."""
+    ratio = np.array(field.shape[2:]) / np.array(shape)
+    points = (_indices(shape) + 0.5) * ratio.reshape(3, 1, 1, 1) - 0.5
+    resampled = np.stack([_sample_field(u, points) for u in field])
+    resized: Array = resampled / ratio.reshape(3, 1, 1, 1)
+    return resized
+
+
 def distance_to_mask(mask: Array, spacing: ArrayLike) -> Array:
     """See ``segreg.kernels.distance_to_mask``."""
     distances = np.full(mask.shape, 1e6)

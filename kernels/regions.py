@@ -20,7 +20,8 @@ from segreg.kernels._checks import (
     check_parameters,
     check_volume,
 )
-from segreg.kernels._machines import Array, Machine, machine_of
+from segreg.kernels._machines import Array, Machine, machine_of, on_device
+from segreg.kernels._streams import on_stream
 from segreg.kernels.sampling import table_count
 
 # Columns of the kernel's integer table (enum Moment in bodies/regions.cuh).
@@ -54,7 +55,10 @@ class RegionStats:
     """(count + 1,) divided by the voxel count."""
 
 
-def region_stats(regions: Array, image: Array, count: int) -> RegionStats:
+@on_stream
+def region_stats(
+    regions: Array, image: Array, count: int, *, stream: Any = None
+) -> RegionStats:
     """Count, bounding box, moments and intensity of all regions in one pass.
 
     Sums over indices are integers, so they are exact; intensities are added in an order that
@@ -67,6 +71,8 @@ def region_stats(regions: Array, image: Array, count: int) -> RegionStats:
     image : (D, H, W) float32
     count : int
         Largest region number.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -134,6 +140,7 @@ def _summary(
     )
 
 
+@on_stream
 def gather_regions(
     image: Array,
     regions: Array,
@@ -147,6 +154,7 @@ def gather_regions(
     supersample: ArrayLike | None = None,
     out: Array | None = None,
     channel: int = 0,
+    stream: Any = None,
 ) -> Array:
     """Write the batch of canvases that a network registers, one per region, in one pass.
 
@@ -181,6 +189,8 @@ def gather_regions(
         A batch to write into, e.g. one that holds the other side of the pair as well.
     channel : int
         First channel to write.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -201,10 +211,12 @@ def gather_regions(
     numbers = check_integers("indices", indices, (k,))
     maps = check_parameters("affines", affines, (k, 3, 4))
     window = check_parameters("intensity", intensity, (k, 2))
-    samples = np.ones((k, 3), np.int32)
+    samples = None
     if supersample is not None:
         samples = check_integers("supersample", supersample, (k, 3))
-        check_count("supersample", int(samples.min()), 1)
+        if not on_device(samples):
+            check_count("supersample", int(samples.min()), 1)
+        samples = machine.move(samples)
     field_side = _field_side(displacement, k, side)
     if displacement is not None:
         shape = (k, 3, field_side, field_side, field_side)
@@ -212,9 +224,9 @@ def gather_regions(
     places = _places(channels, check_count("channel", channel, 0))
     batch = _batch(machine, out, k, side, channel + len(channels), image, regions, displacement)
     machine.launch(
-        "gather_regions", k * side**3, regions, image, *regions.shape, machine.move(numbers),
-        machine.move(maps), machine.move(window), displacement, field_side,
-        machine.move(samples), side, batch.shape[1], *places, batch,
+        "gather_regions", (k * side, side, side), regions, image, *regions.shape,
+        machine.move(numbers), machine.move(maps), machine.move(window), displacement, field_side,
+        samples, side, batch.shape[1], *places, batch,
     )  # fmt: skip
     return batch
 

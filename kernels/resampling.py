@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
-from segreg.kernels._checks import check_array
+from segreg.kernels._checks import check_array, check_out, check_volume
 from segreg.kernels._machines import Array, machine_of
+from segreg.kernels._streams import on_stream
 
 
-def resample_field(field: Array, shape: tuple[int, int, int]) -> Array:
+@on_stream
+def resample_field(
+    field: Array,
+    shape: tuple[int, int, int],
+    out: Array | None = None,
+    *,
+    stream: Any = None,
+) -> Array:
     """A displacement on a grid of ``shape`` cells that covers the same box.
 
-    Linear between cell centres, held at the border; one small matrix product per axis.
+    Linear between cell centres, held at the border.
 
     Parameters
     ----------
     field : (B, 3, D, H, W) float32
         Displacement in its own cells.
     shape : cells of the result.
+    out : (B, 3, *shape) float32, optional
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -28,23 +38,19 @@ def resample_field(field: Array, shape: tuple[int, int, int]) -> Array:
     Raises
     ------
     TypeError, ValueError
-        For a wrong dtype or shape.
+        For a wrong dtype or shape, or an ``out`` that does not fit.
     """
-    machine = machine_of(field=field)
+    machine = machine_of(field=field, out=out)
     field = check_array(machine, "field", field, "B 3 D H W")
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape: expected three positive numbers of cells, got {shape}.")
-    old = field.shape[2:]
-    # Taking axis 2 and putting it last, three times over, leaves the axes where they were.
-    for before, after in zip(old, shape, strict=True):
-        weights = machine.move(_linear_weights(before, after))
-        field = field.swapaxes(2, 3).swapaxes(3, 4) @ weights
-    scale = np.array([after / before for before, after in zip(old, shape, strict=True)], np.float32)
-    return machine.contiguous(field * machine.move(scale)[:, None, None, None])
-
-
-def _linear_weights(before: int, after: int) -> NDArray[np.float32]:
-    """(before, after) weights of the old cells in each new one."""
-    position = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
-    weights = np.maximum(0, 1 - np.abs(np.arange(before)[:, None] - position))
-    return np.asarray(weights, np.float32)
+    depth, height, width = map(int, shape)
+    check_volume("shape", (depth, height, width))
+    batch = field.shape[0]
+    form = (batch, 3, depth, height, width)
+    out = check_out(machine, "out", out, form, "float32", field)
+    machine.launch(
+        "resample_field", (batch * depth, height, width), field, *field.shape[2:],
+        depth, height, width, out,
+    )  # fmt: skip
+    return out

@@ -20,13 +20,15 @@ from segreg.kernels._checks import (
     check_count,
     check_out,
 )
-from segreg.kernels._machines import Array, Machine, machine_of
+from segreg.kernels._machines import Array, Machine, by_value, machine_of
+from segreg.kernels._streams import on_stream
 from segreg.kernels.filters import spline_coefficients
 
 # Memory that the counters of one `overlap` or `region_stats` may take.
 TABLE_BYTES = 64 * 2**20
 
 
+@on_stream
 def warp(
     moving: Array,
     displacement: Array,
@@ -36,6 +38,7 @@ def warp(
     outside: float = 0.0,
     prefiltered: bool = False,
     out: Array | None = None,
+    stream: Any = None,
 ) -> Array:
     """Sample ``moving`` at affine (x + displacement(x)).
 
@@ -56,6 +59,8 @@ def warp(
     prefiltered : bool
         ``moving`` is what ``spline_coefficients`` made; for "cubic" only.
     out : (B, C, D', H', W') float32, optional
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -81,7 +86,7 @@ def warp(
             f"displacement: expected one field per image, {moving.shape[0]}, "
             f"got {displacement.shape[0]}. Repeat it along axis 0."
         )
-    to_moving = machine.move(check_affine("affine", affine))
+    to_moving = by_value(check_affine("affine", affine))
     batch, channels = moving.shape[:2]
     grid = displacement.shape[2:]
     out = check_out(machine, "out", out, (batch, channels, *grid), "float32", moving, displacement)
@@ -89,12 +94,13 @@ def warp(
         moving = spline_coefficients(moving)
     kernel, kind = ("warp_cubic", []) if mode == "cubic" else ("warp", [int(mode == "nearest")])
     machine.launch(
-        kernel, out.size // channels, moving, channels, *moving.shape[2:], displacement, *grid,
-        to_moving, *kind, float(outside), out,
+        kernel, (batch * grid[0], *grid[1:]), moving, channels, *moving.shape[2:],
+        displacement, *grid, to_moving, *kind, float(outside), out,
     )  # fmt: skip
     return out
 
 
+@on_stream
 def warp_labels(
     labels: Array,
     displacement: Array,
@@ -102,6 +108,7 @@ def warp_labels(
     affine: ArrayLike | None = None,
     mode: str = "vote",
     out: Array | None = None,
+    stream: Any = None,
 ) -> Array:
     """Carry a label map through a displacement field.
 
@@ -118,6 +125,8 @@ def warp_labels(
     mode : {"vote", "nearest"}
     out : (D', H', W'), optional
         Of the dtype of ``labels``.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -133,7 +142,7 @@ def warp_labels(
     kinds = ("int32", "int16", "uint8", "uint16")
     labels = check_array(machine, "labels", labels, "D H W", kinds)
     displacement = check_array(machine, "displacement", displacement, "1 3 D H W")
-    to_moving = machine.move(check_affine("affine", affine))
+    to_moving = by_value(check_affine("affine", affine))
     nearest = int(check_choice("mode", mode, ("vote", "nearest")) == "nearest")
     grid = displacement.shape[2:]
     dtype = labels.dtype.name
@@ -141,7 +150,7 @@ def warp_labels(
     # One kernel for all dtypes: processors gather 32-bit values, none gathers shorter ones.
     warped = out if dtype == "int32" else machine.empty(grid, "int32")
     machine.launch(
-        "warp_labels", warped.size, labels.astype("int32", copy=False), *labels.shape,
+        "warp_labels", grid, labels.astype("int32", copy=False), *labels.shape,
         displacement, *grid, to_moving, nearest, warped,
     )  # fmt: skip
     if warped is not out:
@@ -149,6 +158,7 @@ def warp_labels(
     return out
 
 
+@on_stream
 def overlap(
     moving: Array,
     fixed: Array,
@@ -157,6 +167,7 @@ def overlap(
     *,
     affine: ArrayLike | None = None,
     mode: str = "vote",
+    stream: Any = None,
 ) -> NDArray[np.int64]:
     """Confusion table of the warped and the fixed label map, without storing the warped one.
 
@@ -174,6 +185,8 @@ def overlap(
     affine : (3, 4) or (4, 4), optional
         Fixed voxels -> moving voxels. Identity if left out.
     mode : {"vote", "nearest"}
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
@@ -197,7 +210,7 @@ def overlap(
             f"moving: expected the grid of fixed, {fixed.shape}, got {moving.shape}. "
             "Give a displacement or an affine."
         )
-    to_moving = machine.move(check_affine("affine", affine))
+    to_moving = by_value(check_affine("affine", affine))
     nearest = int(check_choice("mode", mode, ("vote", "nearest")) == "nearest")
     rows = fixed.shape[0] * fixed.shape[1]
     entries = (count + 1) ** 2 + 1

@@ -18,11 +18,11 @@ SEGREG_BODY Vector composed(const float* first, Grid grid, float scale, Vector s
 // Offsets to the two neighbours of a difference and the factor in front of it: central inside,
 // one-sided at the ends, zero on an axis of one voxel.
 struct Difference {
-    int64 low, high;
+    Index low, high;
     float factor;
 };
 
-SEGREG_BODY Difference difference(int position, int length, int64 stride) {
+SEGREG_BODY Difference difference(int position, int length, Index stride) {
     const int low = position > 0 ? 1 : 0;
     const int high = position < length - 1 ? 1 : 0;
     Difference d;
@@ -32,26 +32,45 @@ SEGREG_BODY Difference difference(int position, int length, int64 stride) {
     return d;
 }
 
-SEGREG_BODY float slope(const float* component, int64 index, const Difference& d) {
+SEGREG_BODY float slope(const float* component, Index index, const Difference& d) {
     return (component[index + d.high] - component[index + d.low]) * d.factor;
 }
 
+SEGREG_BODY Vector slopes(const float* component, Index index, const Difference& dz,
+                          const Difference& dy, const Difference& dx) {
+    return make_vector(slope(component, index, dz), slope(component, index, dy),
+                       slope(component, index, dx));
+}
+
+// det(I + grad u), given the slopes of each component.
+SEGREG_BODY float determinant_of(Vector uz, Vector uy, Vector ux) {
+    const float zz = 1.0f + uz.z, yy = 1.0f + uy.y, xx = 1.0f + ux.x;
+    return zz * (yy * xx - uy.x * ux.y) - uz.y * (uy.z * xx - uy.x * ux.z) +
+           uz.x * (uy.z * ux.y - yy * ux.z);
+}
+
 // det(I + grad u) at one voxel.
-SEGREG_BODY float determinant(const float* field, int64 voxels, int64 index, const Difference& dz,
+SEGREG_BODY float determinant(const float* field, Index voxels, Index index, const Difference& dz,
                               const Difference& dy, const Difference& dx) {
-    const float* uz = field;
-    const float* uy = field + voxels;
-    const float* ux = field + 2 * voxels;
-    const float zz = 1.0f + slope(uz, index, dz);
-    const float zy = slope(uz, index, dy);
-    const float zx = slope(uz, index, dx);
-    const float yz = slope(uy, index, dz);
-    const float yy = 1.0f + slope(uy, index, dy);
-    const float yx = slope(uy, index, dx);
-    const float xz = slope(ux, index, dz);
-    const float xy = slope(ux, index, dy);
-    const float xx = 1.0f + slope(ux, index, dx);
-    return zz * (yy * xx - yx * xy) - zy * (yz * xx - yx * xz) + zx * (yz * xy - yy * xz);
+    return determinant_of(slopes(field, index, dz, dy, dx),
+                          slopes(field + voxels, index, dz, dy, dx),
+                          slopes(field + 2 * voxels, index, dz, dy, dx));
+}
+
+// Vector of a field on a grid over the same box, in cells of that grid; `ratio` is field cells to
+// a cell of it.
+SEGREG_BODY Vector resampled(const float* field, Grid grid, Vector ratio, Vector cell) {
+    const Vector there = make_vector((cell.z + 0.5f) * ratio.z - 0.5f,
+                                     (cell.y + 0.5f) * ratio.y - 0.5f,
+                                     (cell.x + 0.5f) * ratio.x - 0.5f);
+    const Vector u = interpolate_vector(field, grid, there);
+    return make_vector(u.z / ratio.z, u.y / ratio.y, u.x / ratio.x);
+}
+
+SEGREG_BODY Vector cell_ratio(Grid old, Grid next) {
+    return make_vector((float)old.depth / (float)next.depth,
+                       (float)old.height / (float)next.height,
+                       (float)old.width / (float)next.width);
 }
 
 // One voxel's search for the point that the field carries to `target`.

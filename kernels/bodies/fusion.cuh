@@ -47,7 +47,7 @@ struct RegionMap {
 SEGREG_BODY RegionMap region_map(int k, const float* fields, const float* distances, Grid grid,
                                  const float* to_field, const float* to_voxel,
                                  const float* spacing) {
-    const int64 cells = voxels_of(grid);
+    const Index cells = voxels_of(grid);
     const float* f = to_field + 12 * k;
     RegionMap map;
     map.field = fields + 3 * cells * k;

@@ -53,7 +53,7 @@ SEGREG_BODY float interpolate(const float* volume, const Corners& c) {
 
 // One displacement, the field's border held beyond it.
 SEGREG_BODY Vector interpolate_vector(const float* field, Grid grid, Vector p) {
-    const int64 voxels = voxels_of(grid);
+    const Index voxels = voxels_of(grid);
     const Corners c = corners(grid, p);
     return make_vector(interpolate(field, c), interpolate(field + voxels, c),
                        interpolate(field + 2 * voxels, c));
@@ -78,8 +78,8 @@ SEGREG_BODY int nearest_index(Grid grid, Vector p) {
 
 // Where the voxel (z, y, x) of the fixed grid looks in the moving grid: affine (x + u(x)).
 // A null displacement is zero.
-SEGREG_BODY Vector moving_position(const Affine& affine, const float* displacement, int64 voxels,
-                                   int64 index, Vector voxel) {
+SEGREG_BODY Vector moving_position(const Affine& affine, const float* displacement, Index voxels,
+                                   Index index, Vector voxel) {
     if (displacement) voxel = add(voxel, load_vector(displacement, voxels, index));
     return apply(affine, voxel);
 }

@@ -19,6 +19,14 @@ namespace segreg {
 
 typedef long long int64;
 
+// Counts the elements of whole arrays. On the GPU 32 bits wherever they suffice: the launch
+// chooses between two builds.
+#if defined(SEGREG_NARROW)
+typedef int Index;
+#else
+typedef int64 Index;
+#endif
+
 struct Vector {
     float z, y, x;
 };
@@ -32,18 +40,18 @@ struct Affine {
     float m[12];
 };
 
-SEGREG_BODY int64 voxels_of(Grid grid) {
-    return (int64)grid.depth * grid.height * grid.width;
+SEGREG_BODY Index voxels_of(Grid grid) {
+    return (Index)grid.depth * grid.height * grid.width;
 }
 
 // A work item's place in a batch of grids; `index` counts inside its own grid.
 struct Place {
-    int64 batch;
+    Index batch;
     int z, y, x, index;
 };
 
-SEGREG_BODY Place place_of(int64 item, Grid grid) {
-    const int64 voxels = voxels_of(grid);
+SEGREG_BODY Place place_of(Index item, Grid grid) {
+    const Index voxels = voxels_of(grid);
     Place p;
     p.batch = item / voxels;
     p.index = (int)(item - p.batch * voxels);
@@ -125,11 +133,11 @@ SEGREG_BODY Vector voxel_of(const Place& p) {
 }
 
 // Components of a field lie `voxels` apart.
-SEGREG_BODY Vector load_vector(const float* field, int64 voxels, int64 index) {
+SEGREG_BODY Vector load_vector(const float* field, Index voxels, Index index) {
     return make_vector(field[index], field[voxels + index], field[2 * voxels + index]);
 }
 
-SEGREG_BODY void store_vector(float* field, int64 voxels, int64 index, Vector v) {
+SEGREG_BODY void store_vector(float* field, Index voxels, Index index, Vector v) {
     field[index] = v.z;
     field[voxels + index] = v.y;
     field[2 * voxels + index] = v.x;

@@ -134,9 +134,9 @@ SEGREG_BODY Canvas canvas_of(int k, const int* indices, const float* affines,
     c.region = indices[k];
     c.centre = intensity[2 * k];
     c.scale = intensity[2 * k + 1];
-    c.samples_z = supersample[3 * k];
-    c.samples_y = supersample[3 * k + 1];
-    c.samples_x = supersample[3 * k + 2];
+    c.samples_z = supersample ? supersample[3 * k] : 1;
+    c.samples_y = supersample ? supersample[3 * k + 1] : 1;
+    c.samples_x = supersample ? supersample[3 * k + 2] : 1;
     c.samples = c.samples_z * c.samples_y * c.samples_x;
     return c;
 }

@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstring>
 #include <string>
 #include <type_traits>
 
@@ -35,6 +36,8 @@ std::string type_name() {
         using Pointee = std::remove_pointer_t<T>;
         const std::string constness = std::is_const_v<Pointee> ? "const " : "";
         return constness + type_name<std::remove_const_t<Pointee>>() + "*";
+    } else if constexpr (std::is_same_v<T, Affine>) {
+        return "Affine";
     } else if constexpr (std::is_same_v<T, float>) {
         return "float";
     } else if constexpr (std::is_same_v<T, double>) {
@@ -85,6 +88,20 @@ struct type_caster<segreg::Buffer<T>> {
         }
         value.data = static_cast<T*>(const_cast<void*>(values.data()));
         value.owner = values;
+        return true;
+    }
+};
+
+// An affine travels by value: an array of one record of twelve numbers.
+template <>
+struct type_caster<segreg::Affine> {
+    PYBIND11_TYPE_CASTER(segreg::Affine, const_name("numpy.ndarray"));
+
+    bool load(handle source, bool) {
+        if (!isinstance<array>(source)) return false;
+        auto record = reinterpret_borrow<array>(source);
+        if (record.size() != 1 || record.itemsize() != sizeof(segreg::Affine)) return false;
+        std::memcpy(value.m, record.data(), sizeof(value.m));
         return true;
     }
 };

@@ -131,6 +131,26 @@ void invert_rows(int64 begin, int64 end, const float* field, Grid grid, const Af
     }
 }
 
+SEGREG_CLONES
+void resample_rows(int64 begin, int64 end, const float* field, Grid grid, Grid cells,
+                   float* resized) {
+    const int64 voxels = voxels_of(cells);
+    const Vector ratio = cell_ratio(grid, cells);
+    for (int64 row = begin; row < end; ++row) {
+        const Row r = row_of(row, cells);
+        const float* source = field + 3 * voxels_of(grid) * r.batch;
+        float* out = resized + 3 * voxels * r.batch + r.begin;
+        SEGREG_SIMD
+        for (int x = 0; x < cells.width; ++x) {
+            const Vector u = resampled(source, grid, ratio,
+                                       make_vector((float)r.z, (float)r.y, (float)x));
+            out[x] = u.z;
+            out[voxels + x] = u.y;
+            out[2 * voxels + x] = u.x;
+        }
+    }
+}
+
 }  // namespace
 
 void compose(int64 size, const float* first, const float* second, int depth, int height,
@@ -150,15 +170,22 @@ void jacobian_determinant(int64 size, const float* displacement, int depth, int 
 }
 
 void invert(int64 size, const float* displacement, int depth, int height, int width,
-            const float* affine, const float* guess, int target_depth, int target_height,
-            int target_width, int steps, float tolerance, float* inverse, float* residual) {
+            Affine affine, Affine guess, int target_depth, int target_height, int target_width,
+            int steps, float tolerance, float* inverse, float* residual) {
     const Grid grid = {depth, height, width};
     const Grid target = {target_depth, target_height, target_width};
-    const Affine to_fixed = load_affine(affine);
-    const Affine first_guess = load_affine(guess);
     parallel_ranges(size / target_width, rows_for(target_width), [&](int64 begin, int64 end) {
-        invert_rows(begin, end, displacement, grid, to_fixed, first_guess, target, steps,
+        invert_rows(begin, end, displacement, grid, affine, guess, target, steps,
                     tolerance * tolerance, inverse, residual);
+    });
+}
+
+void resample_field(int64 size, const float* field, int depth, int height, int width,
+                    int new_depth, int new_height, int new_width, float* resized) {
+    const Grid grid = {depth, height, width};
+    const Grid cells = {new_depth, new_height, new_width};
+    parallel_ranges(size / new_width, rows_for(new_width), [&](int64 begin, int64 end) {
+        resample_rows(begin, end, field, grid, cells, resized);
     });
 }
 

@@ -12,8 +12,11 @@ void jacobian_determinant(int64 size, const float* displacement, int depth, int 
                           float* determinants);
 
 void invert(int64 size, const float* displacement, int depth, int height, int width,
-            const float* affine, const float* guess, int target_depth, int target_height,
-            int target_width, int steps, float tolerance, float* inverse, float* residual);
+            Affine affine, Affine guess, int target_depth, int target_height, int target_width,
+            int steps, float tolerance, float* inverse, float* residual);
+
+void resample_field(int64 size, const float* field, int depth, int height, int width,
+                    int new_depth, int new_height, int new_width, float* resized);
 
 void filter(int64 size, const float* volume, int depth, int height, int width,
             const float* weights, int radius_z, int radius_y, int radius_x, int mirror,
@@ -21,19 +24,19 @@ void filter(int64 size, const float* volume, int depth, int height, int width,
 
 void warp(int64 size, const float* moving, int channels, int moving_depth, int moving_height,
           int moving_width, const float* displacement, int depth, int height, int width,
-          const float* affine, int nearest, float outside, float* warped);
+          Affine affine, int nearest, float outside, float* warped);
 
 void warp_cubic(int64 size, const float* coefficients, int channels, int moving_depth,
                 int moving_height, int moving_width, const float* displacement, int depth,
-                int height, int width, const float* affine, float outside, float* warped);
+                int height, int width, Affine affine, float outside, float* warped);
 
 void warp_labels(int64 size, const int* labels, int moving_depth, int moving_height,
                  int moving_width, const float* displacement, int depth, int height,
-                 int width, const float* affine, int nearest, int* warped);
+                 int width, Affine affine, int nearest, int* warped);
 
 void overlap(int64 size, const int* moving, int moving_depth, int moving_height,
              int moving_width, const int* fixed, const float* displacement, int depth,
-             int height, int width, const float* affine, int nearest, int count, int tables,
+             int height, int width, Affine affine, int nearest, int count, int tables,
              int64* confusion);
 
 void region_stats(int64 size, const int* regions, const float* image, int depth, int height,

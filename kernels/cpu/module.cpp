@@ -49,6 +49,7 @@ PYBIND11_MODULE(_cpu, module) {
     bind(module, "jacobian_determinant", &jacobian_determinant);
     bind(module, "invert", &invert);
     bind(module, "filter", &filter);
+    bind(module, "resample_field", &resample_field);
     bind(module, "warp", &warp);
     bind(module, "warp_cubic", &warp_cubic);
     bind(module, "warp_labels", &warp_labels);

@@ -107,11 +107,11 @@ void warp_label_rows(int64 begin, int64 end, const Way& way, const Label* labels
 
 void warp(int64 size, const float* moving, int channels, int moving_depth, int moving_height,
           int moving_width, const float* displacement, int depth, int height, int width,
-          const float* affine, int nearest, float outside, float* warped) {
+          Affine affine, int nearest, float outside, float* warped) {
     const Way way = {{moving_depth, moving_height, moving_width},
                      {depth, height, width},
                      displacement,
-                     load_affine(affine)};
+                     affine};
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
         warp_rows(begin, end, way, nearest ? nearest_row : linear_row, moving, channels, outside,
                   warped);
@@ -120,11 +120,11 @@ void warp(int64 size, const float* moving, int channels, int moving_depth, int m
 
 void warp_cubic(int64 size, const float* coefficients, int channels, int moving_depth,
                 int moving_height, int moving_width, const float* displacement, int depth,
-                int height, int width, const float* affine, float outside, float* warped) {
+                int height, int width, Affine affine, float outside, float* warped) {
     const Way way = {{moving_depth, moving_height, moving_width},
                      {depth, height, width},
                      displacement,
-                     load_affine(affine)};
+                     affine};
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
         warp_rows(begin, end, way, cubic_row, coefficients, channels, outside, warped);
     });
@@ -132,11 +132,11 @@ void warp_cubic(int64 size, const float* coefficients, int channels, int moving_
 
 void warp_labels(int64 size, const int* labels, int moving_depth, int moving_height,
                  int moving_width, const float* displacement, int depth, int height,
-                 int width, const float* affine, int nearest, int* warped) {
+                 int width, Affine affine, int nearest, int* warped) {
     const Way way = {{moving_depth, moving_height, moving_width},
                      {depth, height, width},
                      displacement,
-                     load_affine(affine)};
+                     affine};
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
         warp_label_rows(begin, end, way, labels, nearest, warped);
     });
@@ -145,12 +145,12 @@ void warp_labels(int64 size, const int* labels, int moving_depth, int moving_hei
 // Range number `table` counts the rows from table * rows / tables on into its own table.
 void overlap(int64 size, const int* moving, int moving_depth, int moving_height,
              int moving_width, const int* fixed, const float* displacement, int depth,
-             int height, int width, const float* affine, int nearest, int count, int tables,
+             int height, int width, Affine affine, int nearest, int count, int tables,
              int64* confusion) {
     const Way way = {{moving_depth, moving_height, moving_width},
                      {depth, height, width},
                      displacement,
-                     load_affine(affine)};
+                     affine};
     const int64 entries = (int64)(count + 1) * (count + 1) + 1;
     parallel_ranges(tables, 1, [&](int64 table, int64) {
         std::vector<float> positions((size_t)3 * width);

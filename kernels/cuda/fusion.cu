@@ -1,5 +1,6 @@
-// Distances and fusion on the GPU: one thread a voxel, the first distance pass one thread a row.
+// Distances and fusion on the GPU; the first distance pass is one thread a row.
 #include "fusion.cuh"
+#include "threads.cuh"
 
 using namespace segreg;
 
@@ -11,25 +12,67 @@ extern "C" __global__ void distance_rows(int64 size, const unsigned char* mask, 
                  squares + row * length);
 }
 
+// What the two forms of distance_axis share: the axis' place, length and stride.
+struct Axis {
+    int position, length;
+    Index stride;
+};
+
+SEGREG_BODY Axis axis_of(const Run& run, Grid grid, int axis) {
+    if (axis == 0) return {run.z, grid.depth, (Index)grid.height * grid.width};
+    return {run.y, grid.height, grid.width};
+}
+
 extern "C" __global__ void distance_axis(int64 size, const float* squares, int depth, int height,
                                          int width, const float* spacing, int axis, int root,
                                          float* distances) {
-    const int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (item >= size) return;
-    const Place p = place_of(item, {depth, height, width});
-    const int position = axis == 0 ? p.z : p.y;
-    const int length = axis == 0 ? depth : height;
-    const int64 stride = axis == 0 ? (int64)height * width : width;
-    const float step = spacing[3 * p.batch + axis];
-    const float* here = squares + item;
-    float best = *here;
-    for (int steps = 1; steps < length; ++steps) {
-        const float d = (float)steps * step;
-        if (d * d >= best) break;
-        if (position >= steps) best = nearer(best, here[-steps * stride], steps, step);
-        if (position + steps < length) best = nearer(best, here[steps * stride], steps, step);
-    }
-    distances[item] = root ? sqrtf(best) : best;
+    const Grid grid = {depth, height, width};
+    for_each_voxel(size, grid, [&](const Run& run, int i) {
+        const Axis a = axis_of(run, grid, axis);
+        const float step = spacing[3 * run.batch + axis];
+        const Index index = voxels_of(grid) * run.batch + index_of(run, i);
+        const float* here = squares + index;
+        float best = *here;
+        for (int steps = 1; steps < a.length; ++steps) {
+            const float d = (float)steps * step;
+            if (d * d >= best) break;
+            const Index way = steps * a.stride;
+            if (a.position >= steps) best = nearer(best, here[-way], steps, step);
+            if (a.position + steps < a.length) best = nearer(best, here[way], steps, step);
+        }
+        distances[index] = root ? sqrtf(best) : best;
+    });
+}
+
+SEGREG_BODY Quad nearer_quad(Quad best, const Quad& squares, int steps, float spacing) {
+    for (int i = 0; i < 4; ++i) best.v[i] = nearer(best.v[i], squares.v[i], steps, spacing);
+    return best;
+}
+
+extern "C" __global__ void distance_axis_quads(int64 size, const float* squares, int depth,
+                                               int height, int width, const float* spacing,
+                                               int axis, int root, float* distances) {
+    const Grid grid = {depth, height, width};
+    for_each_quad(size, grid, [&](const Run& run) {
+        const Axis a = axis_of(run, grid, axis);
+        const float step = spacing[3 * run.batch + axis];
+        const Index index = voxels_of(grid) * run.batch + run.row + run.x;
+        const float* here = squares + index;
+        Quad best = load_quad(here);
+        for (int steps = 1; steps < a.length; ++steps) {
+            const float d = (float)steps * step;
+            float farthest = best.v[0];
+            for (int i = 1; i < 4; ++i) farthest = best.v[i] > farthest ? best.v[i] : farthest;
+            if (d * d >= farthest) break;
+            const Index way = steps * a.stride;
+            if (a.position >= steps) best = nearer_quad(best, load_quad(here - way), steps, step);
+            if (a.position + steps < a.length) {
+                best = nearer_quad(best, load_quad(here + way), steps, step);
+            }
+        }
+        for (int i = 0; root && i < 4; ++i) best.v[i] = sqrtf(best.v[i]);
+        store_quad(distances + index, best);
+    });
 }
 
 extern "C" __global__ void fuse_fields(int64 size, const int* regions, int depth, int height,
@@ -42,27 +85,31 @@ extern "C" __global__ void fuse_fields(int64 size, const int* regions, int depth
                                        const float* background_to_field,
                                        const float* background_to_voxel, float falloff,
                                        float* displacement) {
-    const int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (item >= size) return;
+    const Grid grid = {depth, height, width};
     const Grid cells = {field_depth, field_height, field_width};
-    const Place p = place_of(item, {depth, height, width});
-    const Vector voxel = voxel_of(p);
-    const int region = regions[item];
-    if (region > 0 && region <= count) {
-        const RegionMap map = region_map(region - 1, fields, distances, cells, to_field, to_voxel,
-                                         spacing);
-        store_vector(displacement, size, item, region_displacement(map, voxel));
-        return;
-    }
     const Grid coarse = {background_depth, background_height, background_width};
-    Blend blend = begin_blend(
-        background_map(background, coarse, background_to_field, background_to_voxel), voxel);
-    for (int k = 0; k < count; ++k) {
-        const RegionMap map = region_map(k, fields, distances, cells, to_field, to_voxel, spacing);
-        if (!(row_excess(map, voxel.z, voxel.y) < falloff)) continue;
-        const float distance = region_distance(map, voxel);
-        if (!(distance < falloff)) continue;
-        blend = blended(blend, shepard_weight(distance, falloff), region_displacement(map, voxel));
-    }
-    store_vector(displacement, size, item, blend_result(blend));
+    const Index voxels = voxels_of(grid);
+    for_each_voxel(size, grid, [&](const Run& run, int i) {
+        const Vector voxel = voxel_of(run, i);
+        const Index index = index_of(run, i);
+        const int region = regions[index];
+        if (region > 0 && region <= count) {
+            const RegionMap map = region_map(region - 1, fields, distances, cells, to_field,
+                                             to_voxel, spacing);
+            store_vector(displacement, voxels, index, region_displacement(map, voxel));
+            return;
+        }
+        Blend blend = begin_blend(
+            background_map(background, coarse, background_to_field, background_to_voxel), voxel);
+        for (int k = 0; k < count; ++k) {
+            const RegionMap map =
+                region_map(k, fields, distances, cells, to_field, to_voxel, spacing);
+            if (!(row_excess(map, voxel.z, voxel.y) < falloff)) continue;
+            const float distance = region_distance(map, voxel);
+            if (!(distance < falloff)) continue;
+            blend = blended(blend, shepard_weight(distance, falloff),
+                            region_displacement(map, voxel));
+        }
+        store_vector(displacement, voxels, index, blend_result(blend));
+    });
 }

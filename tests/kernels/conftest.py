@@ -3,7 +3,8 @@
 ``machine`` is the CPU build, the CUDA sources on a GPU, and the CUDA sources compiled by the host's
 C++ compiler and run thread after thread: the last proves the launch code where there is no GPU.
 
-``SEGREG_SANITIZE=address,undefined`` builds the first and the last with these sanitizers.
+``SEGREG_SANITIZE=address,undefined`` builds the last with these sanitizers; ``SEGREG_EXTENSION`` is
+the file of another CPU build to test (``sanitized.py`` sets both).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,88 +24,147 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segreg.kernels import _machines
+from segreg.kernels import _launches, _machines
+from segreg.kernels._launches import AFFINE
 
 KERNELS = Path(_machines.__file__).parent
-BLOCK = 32
 SANITIZERS = os.environ.get("SEGREG_SANITIZE")
+
+# Of the sanitizers' runtime this process has need, not the compilers and interpreters it starts.
+os.environ.pop("LD_PRELOAD", None)
+
+if "SEGREG_EXTENSION" in os.environ:
+    name = "segreg.kernels._cpu"
+    found = importlib.util.spec_from_file_location(name, os.environ["SEGREG_EXTENSION"])
+    assert found is not None
+    assert found.loader is not None
+    sys.modules[name] = importlib.util.module_from_spec(found)
+    found.loader.exec_module(sys.modules[name])
 
 # CUDA's words for a compiler that knows none of them.
 SHIM = """
 #define __global__
 #define __device__
 #define __forceinline__ inline
-struct Index { unsigned x; };
-static Index blockIdx, threadIdx, blockDim;
+#define __launch_bounds__(...)
+struct Extent { unsigned x, y, z; };
+static Extent gridDim, blockDim, blockIdx, threadIdx;
 """
 
 RUN_CUDA = """
-extern "C" void run_{name}({parameters}) {{
-    blockDim.x = {block};
-    for (int64 item = 0; item < (size + {block} - 1) / {block} * {block}; ++item) {{
-        blockIdx.x = item / {block};
-        threadIdx.x = item % {block};
-        {name}({arguments});
-    }}
+extern "C" void run_{name}{suffix}(Extent blocks, Extent threads, {parameters}) {{
+    gridDim = blocks;
+    blockDim = threads;
+    for_each(blocks, blockIdx, [&] {{
+        for_each(threads, threadIdx, [&] {{ {name}({arguments}); }});
+    }});
 }}
 """
 
-RUN_CPU = """
-extern "C" void run_{name}({parameters}) {{ {name}({arguments}); }}
+EACH = """
+template <typename Body>
+static void for_each(Extent extent, Extent& at, const Body& body) {
+    for (at.z = 0; at.z < extent.z; ++at.z)
+        for (at.y = 0; at.y < extent.y; ++at.y)
+            for (at.x = 0; at.x < extent.x; ++at.x) body();
+}
 """
-
-THREADS = """
-#include "kernels.hpp"
-#include "launch.hpp"
-int segreg::threads() { return 2; }
-using namespace segreg;
-"""
-
 
 def cuda_parameters() -> dict[str, list[tuple[str, str]]]:
     """Type and name of each parameter of each CUDA kernel."""
     kernels = {}
     for path in sorted((KERNELS / "cuda").glob("*.cu")):
         text = re.sub(r"//.*", "", path.read_text())
-        for name, parameters in re.findall(r"__global__ void (\w+)\(([^)]*)\)", text):
+        kernel = r"__global__ (?:SEGREG_BOUNDED )?void (\w+)\(([^)]*)\)"
+        for name, parameters in re.findall(kernel, text):
             parts = [" ".join(part.split()) for part in parameters.split(",")]
             kernels[name] = [(kind, word) for kind, _, word in (p.rpartition(" ") for p in parts)]
     return kernels
 
 
+class Affine(ctypes.Structure):
+    _fields_ = (("m", ctypes.c_float * 12),)
+
+
+class Extent(ctypes.Structure):
+    _fields_ = tuple((axis, ctypes.c_uint) for axis in "xyz")
+
+
+def packed(argument: Any) -> Any:
+    """An argument as C takes it."""
+    if argument is None:
+        return ctypes.c_void_p(None)
+    if isinstance(argument, int):
+        return ctypes.c_int(argument)
+    if isinstance(argument, float):
+        return ctypes.c_float(argument)
+    if argument.dtype == AFFINE:
+        return Affine.from_buffer_copy(argument)
+    return ctypes.c_void_p(argument.ctypes.data)
+
+
+def entries(run: str, names: list[str], suffix: str = "") -> str:
+    """A C function ``run_NAME`` for each kernel."""
+    parts = []
+    for name in names:
+        parameters = cuda_parameters()[name]
+        declared = ", ".join(f"{kind} {word}" for kind, word in parameters)
+        passed = ", ".join(word for _, word in parameters)
+        parts.append(
+            run.format(name=name, suffix=suffix, parameters=declared, arguments=passed)
+        )
+    return "\n".join(parts)
+
+
 class HostLibrary(_machines.Cpu):
     """Kernels in a shared library that the host's compiler builds for the tests."""
 
-    def __init__(self, folder: Path, beginning: str, run: str, sources: list[Path]) -> None:
-        parts = [beginning]
-        for name, parameters in cuda_parameters().items():
-            declared = ", ".join(f"{kind} {word}" for kind, word in parameters)
-            passed = ", ".join(word for _, word in parameters)
-            parts.append(run.format(name=name, parameters=declared, arguments=passed, block=BLOCK))
+    def __init__(self, folder: Path, texts: list[str], sources: list[Path]) -> None:
         if shutil.which("g++") is None:
             pytest.skip("g++ is not installed: nothing can be built for the tests")
-        source, library = folder / "entry.cpp", folder / "kernels.so"
-        source.write_text("\n".join(parts))
+        library = folder / "kernels.so"
+        for number, text in enumerate(texts):
+            path = folder / f"entry{number}.cpp"
+            path.write_text(text)
+            sources = [*sources, path]
         command = ["g++", "-std=c++17", "-O0", "-g", "-shared", "-fPIC", "-w", "-fopenmp"]
         if SANITIZERS:
             command += [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all"]
         command += [f"-I{KERNELS / part}" for part in ("bodies", "cpu")]
-        command += [*map(str, sources), str(source), "-o", str(library)]
-        subprocess.run(command, check=True)
+        subprocess.run([*command, *map(str, sources), "-o", str(library)], check=True)
         self._library = ctypes.CDLL(str(library))
 
-    def launch(self, kernel: str, size: int, *arguments: Any) -> None:
-        packed: list[Any] = [ctypes.c_longlong(size)]
-        for argument in arguments:
-            if argument is None:
-                packed.append(ctypes.c_void_p(None))
-            elif isinstance(argument, int):
-                packed.append(ctypes.c_int(argument))
-            elif isinstance(argument, float):
-                packed.append(ctypes.c_float(argument))
-            else:
-                packed.append(ctypes.c_void_p(argument.ctypes.data))
-        getattr(self._library, f"run_{kernel}")(*packed)
+    def launch(self, kernel: str, size: Any, *arguments: Any) -> None:
+        count = ctypes.c_longlong(_launches.count_items(size))
+        getattr(self._library, f"run_{kernel}")(count, *map(packed, arguments))
+
+
+class Emulated(HostLibrary):
+    """The CUDA sources, one thread after the other, launched as on a GPU."""
+
+    lanes = _machines.Cuda.lanes
+    window = _machines.Cuda.window
+
+    def __init__(self, folder: Path) -> None:
+        names = list(cuda_parameters())
+        includes = [f'#include "{path}"' for path in sorted((KERNELS / "cuda").glob("*.cu"))]
+        texts = []
+        for suffix in ("", "_wide"):
+            defines = ["#define SEGREG_NARROW"]
+            if suffix:
+                defines = [f"#define {name} {name}{suffix}" for name in names]
+            run = entries(RUN_CUDA, names, suffix)
+            texts.append("\n".join([SHIM, *defines, *includes, EACH, run]))
+        super().__init__(folder, texts, [])
+        self.launched: list[_launches.Launch] = []
+
+    def launch(self, kernel: str, size: Any, *arguments: Any) -> None:
+        kernels = _machines.cuda_sources()
+        plan = _launches.plan_launch(kernel, size, arguments, self.address, kernels)
+        self.launched.append(plan)
+        run = getattr(self._library, f"run_{plan.kernel}{'_wide' if plan.wide else ''}")
+        extents = Extent(*plan.blocks), Extent(*plan.threads)
+        run(*extents, ctypes.c_longlong(plan.count), *map(packed, arguments))
 
 
 @dataclass(frozen=True)
@@ -138,21 +199,8 @@ def cuda_kernels() -> dict[str, list[tuple[str, str]]]:
 
 
 @pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> HostLibrary:
-    """The CUDA sources, one thread after the other."""
-    includes = [f'#include "{path}"' for path in sorted((KERNELS / "cuda").glob("*.cu"))]
-    beginning = "\n".join([SHIM, *includes])
-    library = HostLibrary(tmp_path_factory.mktemp("emulated"), beginning, RUN_CUDA, [])
-    library.lanes = _machines.Cuda.lanes
-    library.window = _machines.Cuda.window
-    return library
-
-
-@pytest.fixture(scope="session")
-def sanitized_cpu(tmp_path_factory: pytest.TempPathFactory) -> HostLibrary:
-    """The CPU sources without their Python module."""
-    sources = [path for path in (KERNELS / "cpu").glob("*.cpp") if path.name != "module.cpp"]
-    return HostLibrary(tmp_path_factory.mktemp("cpu"), THREADS, RUN_CPU, sources)
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
+    return Emulated(tmp_path_factory.mktemp("emulated"))
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu), "emulated"])
@@ -160,9 +208,8 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "cuda":
         cupy = require_gpu()
         return Target("cuda", cupy.asarray, cupy.asnumpy)
-    if request.param == "emulated" or SANITIZERS:
-        fixture = "emulated" if request.param == "emulated" else "sanitized_cpu"
-        library = request.getfixturevalue(fixture)
+    if request.param == "emulated":
+        library = request.getfixturevalue("emulated")
         monkeypatch.setattr(_machines, "_cpu_machine", lambda: library)
     return Target(request.param, lambda array: array, np.asarray)
 
