@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from segreg.kernels._machines import get_threads, set_threads
 from segreg.kernels.fields import compose, integrate, invert, jacobian_determinant
+from segreg.kernels.folds import repair_folds
 from segreg.kernels.fusion import distance_to_mask, fuse_fields
 from segreg.kernels.regions import RegionStats, gather_regions, region_stats
 from segreg.kernels.resampling import resample_field
@@ -30,6 +31,7 @@ __all__ = [
     "jacobian_determinant",
     "overlap",
     "region_stats",
+    "repair_folds",
     "resample_field",
     "set_threads",
     "warp",

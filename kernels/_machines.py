@@ -47,6 +47,10 @@ class Machine(Protocol):
         """A few results, back on the host."""
         ...
 
+    def count(self, array: Array) -> int:
+        """Entries that are not zero."""
+        ...
+
     def address(self, array: Array) -> int: ...
 
     def launch(self, kernel: str, size: int, *arguments: Argument) -> None: ...
@@ -72,6 +76,9 @@ class Cpu:
 
     def fetch(self, array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array)
+
+    def count(self, array: Array) -> int:
+        return int(np.count_nonzero(array))
 
     def address(self, array: Array) -> int:
         return int(array.ctypes.data)
@@ -119,6 +126,9 @@ class Cuda:
     def fetch(self, array: Array) -> np.ndarray[Any, Any]:
         fetched: np.ndarray[Any, Any] = self._cupy.asnumpy(array)
         return fetched
+
+    def count(self, array: Array) -> int:
+        return int(self._cupy.count_nonzero(array))
 
     def address(self, array: Array) -> int:
         return int(array.data.ptr)

@@ -50,4 +50,12 @@ void fuse_fields(int64 size, const int* regions, int depth, int height, int widt
                  int background_height, int background_width, const float* background_to_field,
                  const float* background_to_voxel, float falloff, float* displacement);
 
+void mark_folds(int64 size, const float* displacement, int depth, int height, int width,
+                const unsigned char* worked, const unsigned char* worked_rows, float threshold,
+                unsigned char* folds, unsigned char* rows);
+
+void open_folds(int64 size, const unsigned char* folds, const unsigned char* rows, int depth,
+                int height, int width, const float* freedom, const float* ease, float threshold,
+                float target, float overstep, float longest, int phase, float* displacement);
+
 }  // namespace segreg

@@ -56,4 +56,6 @@ PYBIND11_MODULE(_cpu, module) {
     bind(module, "distance_rows", &distance_rows);
     bind(module, "distance_axis", &distance_axis);
     bind(module, "fuse_fields", &fuse_fields);
+    bind(module, "mark_folds", &mark_folds);
+    bind(module, "open_folds", &open_folds);
 }

@@ -25,6 +25,7 @@ from segreg.kernels import (
     jacobian_determinant,
     overlap,
     region_stats,
+    repair_folds,
     set_threads,
     warp,
     warp_labels,
@@ -62,6 +63,7 @@ def everything(rng):
         integrate(field, 4),
         jacobian_determinant(field),
         *invert(field, steps=4),
+        repair_folds(field, iterations=6)[0],
         canvases,
         distances,
         fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, 5.0),
@@ -85,7 +87,7 @@ def test_both_machines_have_the_same_kernels_with_the_same_parameters(cuda_kerne
         name: tuple(kind for kind, _ in parameters) for name, parameters in cuda_kernels.items()
     }
     assert types == dict(_cpu.signatures)
-    assert len(types) == 11
+    assert len(types) == 13
 
 
 def test_every_cuda_kernel_is_found_in_its_file():
@@ -184,7 +186,8 @@ def test_nothing_is_read_or_written_out_of_bounds():
         # Python itself never frees everything.
         "ASAN_OPTIONS": "detect_leaks=0",
     }
-    files = [f"test_{name}.py" for name in ("fields", "sampling", "labels", "regions", "fusion")]
+    names = ("fields", "sampling", "labels", "regions", "fusion", "folds")
+    files = [f"test_{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *files]
     done = subprocess.run(
         command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True,
