@@ -268,29 +268,45 @@ def fuse_fields(
     to_voxel: ArrayLike,
     spacing: ArrayLike,
     background: tuple[Array, ArrayLike, ArrayLike],
-    falloff: float,
+    reach: ArrayLike,
 ) -> Array:
     """See ``segreg.kernels.fuse_fields``."""
+    count = len(fields)
+    table = np.zeros((count + 1, count + 1))
+    if np.ndim(reach) == 0:
+        table[0] = table[:, 0] = reach
+    else:
+        table[:] = reach
     voxels = _indices(regions.shape)
-    weights = np.ones(regions.shape)
     elsewhere, cell_of, voxel_of = background
     q = _apply(cell_of, voxels)
     blend = _apply(voxel_of, q + _sample_field(elsewhere, q))
-    inside = blend.copy()
+    weights = np.ones(regions.shape)
     last = np.reshape(fields.shape[2:], (3, 1, 1, 1)) - 1
+    maps, away = [], []
     for k, field in enumerate(fields):
         q = _apply(np.asarray(to_field)[k], voxels)
-        mapped = _apply(np.asarray(to_voxel)[k], q + _sample_field(field, q))
+        maps.append(_apply(np.asarray(to_voxel)[k], q + _sample_field(field, q)))
         beyond = (q - np.clip(q, 0, last)) * np.asarray(spacing)[k].reshape(3, 1, 1, 1)
-        distance = _sample(distances[k], q) + np.sqrt((beyond**2).sum(axis=0))
-        held = np.maximum(distance, 0.01 * falloff)
-        near = distance < falloff
+        away.append(_sample(distances[k], q) + np.sqrt((beyond**2).sum(axis=0)))
+    inside = blend.copy()
+    for k in range(count):
+        feathered, total = maps[k].copy(), np.ones(regions.shape)
+        for j in range(count):
+            if j != k and table[j + 1, k + 1] > 0:
+                t = np.minimum(away[j] / table[j + 1, k + 1], 1)
+                feathered += (1 - 3 * t**2 + 2 * t**3) * maps[j]
+                total += 1 - 3 * t**2 + 2 * t**3
+        feathered /= total
+        inside[:, regions == k + 1] = feathered[:, regions == k + 1]
+        falloff = table[0, k + 1]
+        near = away[k] < falloff
+        held = np.maximum(away[k][near], 0.01 * falloff)
         weight = np.zeros(regions.shape)
-        weight[near] = ((falloff - held[near]) / held[near]) ** 2
-        blend += weight * mapped
+        weight[near] = ((falloff - held) / held) ** 2
+        blend += weight * feathered
         weights += weight
-        inside[:, regions == k + 1] = mapped[:, regions == k + 1]
-    chosen = (regions > 0) & (regions <= len(fields))
+    chosen = (regions > 0) & (regions <= count)
     return (np.where(chosen, inside, blend / weights) - voxels)[None]
 
 

@@ -67,6 +67,7 @@ def everything(rng):
         canvases,
         distances,
         fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, 5.0),
+        fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, np.full((4, 4), 3.0)),
         *vars(stats).values(),
     ]
 
@@ -87,7 +88,7 @@ def test_both_machines_have_the_same_kernels_with_the_same_parameters(cuda_kerne
         name: tuple(kind for kind, _ in parameters) for name, parameters in cuda_kernels.items()
     }
     assert types == dict(_cpu.signatures)
-    assert len(types) == 13
+    assert len(types) == 15
 
 
 def test_every_cuda_kernel_is_found_in_its_file():
