@@ -131,7 +131,8 @@ SEGREG_BODY Vector region_displacement(const RegionMap& map, Vector voxel) {
 }
 
 // Beyond the canvas's border the way back to it is added.
-SEGREG_BODY float distance_beyond(const RegionMap& map, const CellRows& c, float distance, float x) {
+SEGREG_BODY float distance_beyond(const RegionMap& map, const CellRows& c, float distance,
+                                  float x) {
     const float ex = excess(cell_along(map, x), map.grid.width, map.spacing.x);
     return distance + sqrtf(c.beyond * c.beyond + ex * ex);
 }

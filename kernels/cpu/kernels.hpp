@@ -48,8 +48,8 @@ void fuse_fields(int64 size, const int* regions, int depth, int height, int widt
                  int field_height, int field_width, const float* to_field, const float* to_voxel,
                  const float* spacing, const float* background, int background_depth,
                  int background_height, int background_width, const float* background_to_field,
-                 const float* background_to_voxel, const float* falloff, const float* reach, int words,
-                 const int* candidates, float* displacement);
+                 const float* background_to_voxel, const float* falloff, const float* reach,
+                 int words, const int* candidates, float* displacement);
 
 void least_of_rows(int64 size, const float* distances, int width, float* least);
 
