@@ -61,6 +61,15 @@ class Operation:
         given = {name: value for name, value in arguments.items() if name not in written}
         return getattr(reference, self.function)(**given)
 
+    def compare(self, ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[float, bool]:
+        """Largest difference, ties aside, and whether it is small enough."""
+        difference = np.abs(ours.astype(np.float64) - theirs)
+        wrong = ~(difference <= self.tolerance)  # NaN is wrong
+        right = np.count_nonzero(wrong) <= self.ties * difference.size
+        if right:
+            difference = difference[~wrong]
+        return float(difference.max(initial=0.0)), bool(right)
+
     def moved_bytes(self, arguments: Arguments) -> int:
         """Bytes that must move: every input read once and every result written once a round."""
         given = {name: value for name, value in arguments.items() if name != "scratch"}
@@ -174,7 +183,7 @@ def _fusion(shape: Shape) -> Arguments:
         "to_voxel": to_voxel,
         "spacing": spacing,
         "background": (displacement(cells)[0], coarse, back),
-        "falloff": 0.05 * min(shape),
+        "reach": 0.05 * min(shape),
     }  # fmt: skip
 
 
@@ -197,6 +206,23 @@ def _field_buffer(shape: Shape) -> Buffers:
 
 def _image_buffer(shape: Shape) -> Buffers:
     return {"out": ((1, 1, *shape), "float32")}
+
+
+def _filter_buffers(shape: Shape) -> Buffers:
+    return {**_image_buffer(shape), "scratch": ((1, 1, *shape), "float32")}
+
+
+def _fusion_buffers(shape: Shape) -> Buffers:
+    side = _cells(shape)
+    rows = OCTANTS * side**2 + shape[0] * shape[1]
+    return {**_field_buffer(shape), "scratch": ((rows,), "int32")}
+
+
+def _folded(shape: Shape) -> NDArray[np.float32]:
+    """(1, 3, D, H, W) slow waves that fold in one slice out of sixteen."""
+    field = displacement(shape).copy()
+    field[:, 0, shape[0] // 2 :: 16] -= 2.6
+    return field
 
 
 def _warp_inputs(shape: Shape) -> Arguments:
@@ -295,5 +321,36 @@ OPERATIONS = (
         lambda shape: {"mask": _masks(shape), "spacing": np.ones((OCTANTS, 3), np.float32)},
         _mask_buffers,
     ),
-    Operation("fuse_fields", "fuse_fields", _fusion, _field_buffer),
+    Operation("fuse_fields", "fuse_fields", _fusion, _fusion_buffers),
+    Operation(
+        "repair_folds",
+        "repair_folds",
+        lambda shape: {"displacement": _folded(shape)},
+        _field_buffer,
+        {"iterations": 4},
+        margin=lambda shape: 12,
+    ),
+    Operation(
+        "smooth",
+        "smooth",
+        lambda shape: {"volume": image(shape)[None, None]},
+        _filter_buffers,
+        {"sigma": 2.0},
+        margin=lambda shape: 9,
+    ),
+    Operation(
+        "spline_coefficients",
+        "spline_coefficients",
+        lambda shape: {"volume": image(shape)[None, None]},
+        _filter_buffers,
+        margin=lambda shape: 14,
+    ),
+    Operation(
+        "warp/cubic",
+        "warp",
+        _warp_inputs,
+        _image_buffer,
+        {"mode": "cubic", "prefiltered": True},
+        margin=lambda shape: _near(shape) + 2,
+    ),
 )

@@ -15,6 +15,7 @@ from segreg.engine.background import flow_background, union_plan
 from segreg.engine.canvases import Canvases, place_canvases
 from segreg.engine.geometry import spacing_of
 from segreg.engine.regions import RegionPlan, Side
+from segreg.engine.seams import SLIDING, Blending
 from segreg.engine.timing import Stopwatch
 from segreg.kernels import (
     compose,
@@ -75,7 +76,12 @@ class Pipeline:
     settings: dict[str, Any]
 
     def displacement(
-        self, plan: RegionPlan, passes: int, watch: Stopwatch, progress: Progress | None = None
+        self,
+        plan: RegionPlan,
+        passes: int,
+        watch: Stopwatch,
+        progress: Progress | None = None,
+        blending: Blending = SLIDING,
     ) -> FloatArray:
         """Fused displacement (1, 3, D, H, W), in voxels of the fixed grid, for a planned pair."""
         with watch.stage("plan"):
@@ -94,7 +100,7 @@ class Pipeline:
                 finest.to_voxel,
                 finest.spacing,
                 background,
-                _falloff(plan.fixed),
+                blending.reach(len(plan.maps), _falloff(plan.fixed)),
             )
         return fused
 

@@ -35,9 +35,15 @@ class Provenance:
     threads: int
     passes: int
     interpolation: str
+    blend: tuple[tuple[str, str], ...]
+    """Regions whose fields were asked to blend, by name."""
+    blend_mm: float
+    repair: bool
 
     def as_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "python": platform.python_version(), "numpy": np.__version__}
+        blend = [list(pair) for pair in self.blend]
+        versions = {"python": platform.python_version(), "numpy": np.__version__}
+        return {**self.__dict__, "blend": blend, **versions}
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Result:
     displacement : the field, fixed grid -> moving space.
     quality : measures per region and the verdict.
     jacobian : (D, H, W) determinant of the displacement's Jacobian.
+    folds_repaired : voxels that folded before the repair and do not after it; 0 if none was asked
+        for.
     notes : sentences about what was met on the way (labels on one side only, headers that
         contradict themselves ...).
     """
@@ -66,6 +74,7 @@ class Result:
     provenance: Provenance
     notes: tuple[str, ...]
     watch: Stopwatch = field(repr=False)
+    folds_repaired: int = 0
 
     @property
     def timings(self) -> dict[str, float]:
@@ -122,6 +131,7 @@ class Result:
                 "fixed": _grid(self.fixed),
                 "moving": _grid(self.moving),
                 "notes": list(self.notes),
+                "folds_repaired": self.folds_repaired,
                 "quality": self.quality.as_dict(),
                 "timings_ms": self.timings,
                 "files": files or [],

@@ -21,6 +21,14 @@ from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.quality import Thresholds, judge
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.result import Provenance, Result
+from segreg.engine.seams import (
+    BACKGROUND,
+    BLEND_MM,
+    Blending,
+    BlendPairs,
+    plan_blending,
+    repair_seams,
+)
 from segreg.engine.timing import Stopwatch
 from segreg.engine.version import __version__
 from segreg.engine.volume import (
@@ -99,6 +107,9 @@ class Engine:
         labels: Sequence[int] | None = None,
         geometry: str | None = None,
         interpolation: str = "linear",
+        blend: BlendPairs | None = None,
+        blend_mm: float = BLEND_MM,
+        repair: bool = True,
         thresholds: Thresholds | None = None,
         progress: Progress | None = None,
     ) -> Result:
@@ -115,6 +126,11 @@ class Engine:
             Which transform of a NIfTI header to believe; None reads headers as ITK does.
         interpolation : {"linear", "nearest", "cubic"} for the warped image.
             "cubic" is sharper, and overshoots beside edges.
+        blend : pairs of regions, by name or label number, whose fields blend at their border:
+            ``[("left lobe", "right lobe"), (3, "background")]``, or "all" for every two regions.
+            None lets regions slide along each other. It costs overlap; see ``engine.seams``.
+        blend_mm : how far from the border.
+        repair : open folds, by the least change in mm (``repair_folds``).
         progress : called with (regions done, regions in all).
 
         Raises
@@ -139,9 +155,11 @@ class Engine:
                 volumes["moving labels"].array, volumes["fixed labels"].array,
                 groups=groups, select=labels,
             )
+            blending = plan_blending(scheme, blend, blend_mm)
             plan = _plan(volumes, scheme, self._pipeline.settings["initial_map"])
-        displacement = self._pipeline.displacement(plan, self.passes, watch, progress)
-        return self._finish(volumes, scheme, plan, displacement, interpolation, thresholds, watch)
+        displacement = self._pipeline.displacement(plan, self.passes, watch, progress, blending)
+        provenance = self._provenance(scheme, interpolation, blending, repair)
+        return self._finish(volumes, scheme, plan, displacement, provenance, thresholds, watch)
 
     def register_many(
         self, pairs: Iterable[Mapping[str, Any] | Sequence[VolumeLike]], **options: Any
@@ -171,7 +189,7 @@ class Engine:
         scheme: LabelScheme,
         plan: RegionPlan,
         displacement: Any,
-        interpolation: str,
+        provenance: Provenance,
         thresholds: Thresholds | None,
         watch: Stopwatch,
     ) -> Result:
@@ -179,9 +197,13 @@ class Engine:
             volumes["moving"], volumes["fixed"], volumes["moving labels"],
         )
         to_moving = grid_map(fixed.affine, moving.affine)
+        folds_repaired = 0
+        if provenance.repair:
+            with watch.stage("repair"):
+                folds_repaired = repair_seams(displacement, plan, to_moving, fixed.spacing)
         with watch.stage("warp"):
-            image = moving.array[None, None]
-            warped = warp(image, displacement, affine=to_moving, mode=interpolation)[0, 0]
+            image, mode = moving.array[None, None], provenance.interpolation
+            warped = warp(image, displacement, affine=to_moving, mode=mode)[0, 0]
             warped_labels = warp_labels(moving_labels.array, displacement, affine=to_moving)
         with watch.stage("judge"):
             quality, jacobian = judge(
@@ -205,12 +227,16 @@ class Engine:
             displacement=Field(displacement[0], fixed.affine),
             jacobian=jacobian,
             quality=quality,
-            provenance=self._provenance(interpolation),
+            provenance=provenance,
             notes=(*join_notes(volumes.values()), *scheme.notes),
             watch=watch,
+            folds_repaired=folds_repaired,
         )
 
-    def _provenance(self, interpolation: str) -> Provenance:
+    def _provenance(
+        self, scheme: LabelScheme, interpolation: str, blending: Blending, repair: bool
+    ) -> Provenance:
+        names = (BACKGROUND, *scheme.names)
         return Provenance(
             segreg=__version__,
             package=self.package.name,
@@ -222,6 +248,9 @@ class Engine:
             threads=get_threads(),
             passes=self.passes,
             interpolation=interpolation,
+            blend=tuple((names[j], names[k]) for j, k in blending.pairs),
+            blend_mm=blending.length,
+            repair=repair,
         )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STAGES = (
-    "read", "plan", "gather", "infer", "integrate", "background", "fuse", "warp", "judge", "write"
+    "read", "plan", "gather", "infer", "integrate", "background", "fuse", "repair", "warp", "judge",
+    "write",
 )
 
 

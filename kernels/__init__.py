@@ -21,6 +21,7 @@ from __future__ import annotations
 from segreg.kernels._machines import get_threads, set_threads
 from segreg.kernels.fields import compose, integrate, invert, jacobian_determinant
 from segreg.kernels.filters import smooth, spline_coefficients
+from segreg.kernels.folds import repair_folds
 from segreg.kernels.fusion import distance_to_mask, fuse_fields
 from segreg.kernels.regions import RegionStats, gather_regions, region_stats
 from segreg.kernels.resampling import resample_field
@@ -38,6 +39,7 @@ __all__ = [
     "jacobian_determinant",
     "overlap",
     "region_stats",
+    "repair_folds",
     "resample_field",
     "set_threads",
     "smooth",

@@ -57,6 +57,10 @@ class Machine(Protocol):
         """A few results, back on the host."""
         ...
 
+    def count(self, array: Array) -> int:
+        """Entries that are not zero."""
+        ...
+
     def address(self, array: Array) -> int: ...
 
     def launch(self, kernel: str, size: Size, *arguments: Argument) -> None: ...
@@ -96,6 +100,9 @@ class Cpu:
 
     def fetch(self, array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array)
+
+    def count(self, array: Array) -> int:
+        return int(np.count_nonzero(array))
 
     def address(self, array: Array) -> int:
         return int(array.ctypes.data)
@@ -168,6 +175,9 @@ class Cuda:
     def fetch(self, array: Array) -> np.ndarray[Any, Any]:
         fetched: np.ndarray[Any, Any] = self._cupy.asnumpy(array)
         return fetched
+
+    def count(self, array: Array) -> int:
+        return int(self._cupy.count_nonzero(array))
 
     def address(self, array: Array) -> int:
         return int(array.data.ptr)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from segreg.kernels._checks import check_affine, check_array, check_out, check_parameters
-from segreg.kernels._machines import Array, machine_of, on_device
+from segreg.kernels._machines import Array, Machine, machine_of, on_device
 from segreg.kernels._streams import on_stream
+
+FloatTable: TypeAlias = NDArray[np.float32]
 
 
 @on_stream
@@ -75,23 +77,32 @@ def fuse_fields(
     to_voxel: ArrayLike,
     spacing: ArrayLike,
     background: tuple[Array, ArrayLike, ArrayLike],
-    falloff: float,
+    reach: ArrayLike,
     out: Array | None = None,
     *,
+    scratch: Array | None = None,
     stream: Any = None,
 ) -> Array:
     """One displacement field of the fixed grid, made of a field per region.
 
     Region k maps a fixed voxel x to m_k(x) = to_voxel_k (q + u_k(q)), q = to_field_k x, with u_k
-    trilinear and its border held. A voxel of region k gets m_k(x) and nothing else, so that
-    organs may slide. A voxel of the background gets the blend
+    trilinear and its border held. d_k is the distance to the region; beyond the canvas the way
+    back to it is added. Regions blend with the partners that ``reach`` gives them,
 
-        T(x) = (m_0(x) + sum w_k m_k(x)) / (1 + sum w_k),   w_k = ((falloff - d_k) / d_k)^2
+        M_k(x) = (m_k(x) + sum_j s(d_j / reach_jk) m_j(x)) / (1 + sum_j s(d_j / reach_jk)),
+        s(t) = 1 - 3 t^2 + 2 t^3 up to t = 1, and 0 beyond,
 
-    over the regions nearer than ``falloff``: modified Shepard weights (Franke and Little; Renka,
-    ACM TOMS 14, 1988), multiplied by falloff^2. d_k is the distance to the region, at least 1 %
-    of ``falloff``; beyond the canvas the way back to it is added. So T meets the regions' maps at
-    their borders and runs into the background's own map m_0 without a step.
+    and a voxel of region k gets M_k(x). At the border of two partners both sides meet in the mean
+    of their maps; regions that are no partners slide along theirs. Where three regions meet, the
+    result is continuous if all three are partners over one distance. A voxel of the background
+    gets
+
+        T(x) = (m_0(x) + sum_k w_k M_k(x)) / (1 + sum_k w_k),   w_k = ((r_k - d_k) / d_k)^2
+
+    over the regions nearer than r_k = reach_0k: modified Shepard weights (Franke and Little;
+    Renka, ACM TOMS 14, 1988), multiplied by r_k^2, with d_k at least 1 % of r_k. So T meets the
+    regions' maps at their borders, which the background does not change, and runs into the
+    background's own map m_0 without a step.
 
     Parameters
     ----------
@@ -110,9 +121,13 @@ def fuse_fields(
     background : (field, to_field, to_voxel)
         The same three for the background's map m_0: (3, d', h', w') float32 on a grid of its own,
         (3, 4) and (3, 4).
-    falloff : float
-        mm. 0 leaves the whole background to m_0.
+    reach : float or (K + 1, K + 1)
+        mm within which the maps of two regions blend, symmetric; row and column 0 are the
+        background's. 0 lets them slide. The diagonal has no meaning. One number is the reach of
+        every region into the background, no two regions being partners.
     out : (1, 3, D, H, W) float32, optional
+    scratch : (K d h + D H ceil(K / 32),) int32, optional
+        Memory for the search of the regions that reach into each row.
     stream : cupy.cuda.Stream, optional
         Where to run on the GPU; CuPy's current stream if left out.
 
@@ -124,8 +139,8 @@ def fuse_fields(
     Raises
     ------
     TypeError, ValueError
-        For wrong dtypes or shapes, a ``to_field`` that is not a scale and an offset, a negative
-        ``falloff``, or an ``out`` that does not fit.
+        For wrong dtypes or shapes, a ``to_field`` that is not a scale and an offset, a ``reach``
+        that is negative or not symmetric, or an ``out`` that does not fit.
     """
     machine = machine_of(
         regions=regions, fields=fields, distances=distances, background=background[0], out=out
@@ -136,8 +151,7 @@ def fuse_fields(
     distances = check_array(machine, "distances", distances, "K d h w", shape=(k, *cells))
     scales = _scales("to_field", to_field, k)
     positions = check_parameters("to_voxel", to_voxel, (k, 3, 4))
-    if not math.isfinite(falloff) or falloff < 0:
-        raise ValueError(f"falloff: expected a distance in mm, 0 or more, got {falloff}.")
+    falloff, pairs = _reaches(reach, k)
     elsewhere = check_array(machine, "background field", background[0], "3 d h w")
     to_cell, elsewhere_position = background[1:]
     if not on_device(to_cell):
@@ -148,13 +162,58 @@ def fuse_fields(
     elsewhere_position = check_parameters("background to_voxel", elsewhere_position, (3, 4))
     shape = (1, 3, *regions.shape)
     out = check_out(machine, "out", out, shape, "float32", regions, fields, distances)
+    maps = [machine.move(part) for part in (scales, positions, _spacing(spacing, k))]
+    farthest = falloff if pairs is None else np.maximum(falloff, pairs.max(axis=0))
+    words = -(-k // 32)
+    length = math.prod(distances.shape[:3]) + math.prod(regions.shape[:2]) * words
+    scratch = check_out(machine, "scratch", scratch, (length,), "int32", regions, fields, out)
+    candidates = _find_candidates(machine, distances, maps, farthest, regions.shape, scratch)
     machine.launch(
-        "fuse_fields", regions.shape, regions, *regions.shape, fields, distances, k, *cells,
-        machine.move(scales), machine.move(positions), machine.move(_spacing(spacing, k)),
+        "fuse_fields", regions.shape, regions, *regions.shape, fields, distances, k, *cells, *maps,
         elsewhere, *elsewhere.shape[1:], machine.move(elsewhere_scale),
-        machine.move(elsewhere_position), float(falloff), out,
+        machine.move(elsewhere_position), machine.constant(falloff),
+        None if pairs is None else machine.constant(pairs), words, candidates, out,
     )  # fmt: skip
     return out
+
+
+def _find_candidates(
+    machine: Machine,
+    distances: Array,
+    maps: list[Array],
+    farthest: FloatTable,
+    shape: tuple[int, ...],
+    scratch: Array,
+) -> Array:
+    """For each row (z, y) the regions that reach into it, a bit each, in words of 32."""
+    k, depth, height, width = distances.shape
+    words = -(-k // 32)
+    rows = k * depth * height
+    least, candidates = scratch[:rows].view("float32"), scratch[rows:]
+    machine.launch("least_of_rows", rows, distances, width, least)
+    machine.launch(
+        "find_candidates", shape[0] * shape[1], shape[1], least, k, depth, height, *maps,
+        machine.constant(farthest), words, candidates,
+    )  # fmt: skip
+    return candidates
+
+
+def _reaches(reach: ArrayLike, k: int) -> tuple[FloatTable, FloatTable | None]:
+    """Reach into the background (K,), and of the regions into each other (K, K) or None."""
+    one = np.ndim(reach) == 0
+    table = check_parameters("reach", [reach] if one else reach, (1,) if one else (k + 1, k + 1))
+    if not (table >= 0).all():
+        raise ValueError(f"reach: expected distances in mm, 0 or more, got {table.min()}.")
+    if one:
+        return np.full(k, table[0]), None
+    if not np.array_equal(table, table.T):
+        raise ValueError(
+            "reach: expected a symmetric table, got reach[j, k] other than reach[k, j]. Two "
+            "regions blend over one distance: take np.maximum(reach, reach.T)."
+        )
+    pairs = table[1:, 1:].copy()
+    np.fill_diagonal(pairs, 0)
+    return table[0, 1:].copy(), pairs if pairs.any() else None
 
 
 def _scales(name: str, to_field: ArrayLike, k: int) -> Array:

@@ -6,7 +6,7 @@ array by array, the way the definition reads. The tests hold both machines again
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -93,15 +93,14 @@ def _b_spline(x: Array) -> Array:
     return np.where(x < 1, inner, outer)
 
 
-def _cubic(volume: Array, points: Array) -> Array:
-    """Cubic B-spline through the voxels, mirrored."""
-    coefficients = spline_coefficients(volume)
+def _cubic(coefficients: Array, points: Array) -> Array:
+    """Cubic B-spline of these coefficients, mirrored."""
     base = np.floor(points)
     value = np.zeros(points.shape[1:])
     for step in product((-1, 0, 1, 2), repeat=3):
         corner = base + np.reshape(step, (3, *[1] * (points.ndim - 1)))
         weight = _b_spline(points - corner).prod(axis=0)
-        z, y, x = map(_mirrored, corner.astype(np.int64), volume.shape)
+        z, y, x = map(_mirrored, corner.astype(np.int64), coefficients.shape)
         value += weight * coefficients[z, y, x]
     return value
 
@@ -260,6 +259,66 @@ def resample_field(field: Array, shape: tuple[int, ...]) -> Array:
     return resized
 
 
+def repair_folds(
+    displacement: Array,
+    *,
+    spacing: ArrayLike = (1.0, 1.0, 1.0),
+    freedom: Array | None = None,
+    least: float = 0.0,
+    iterations: int = 150,
+) -> tuple[Array, tuple[int, ...]]:
+    """See ``segreg.kernels.repair_folds``."""
+    field = displacement.astype(np.float64)
+    free = np.ones(field[:, 0].shape) if freedom is None else freedom.astype(np.float64)
+    steps = np.asarray(spacing, np.float64)
+    ease = (steps.min() / steps) ** 2
+    marks = jacobian_determinant(field) <= least
+    folds = [int(marks.sum())]
+    while folds[-1] and len(folds) <= iterations:
+        for phase in range(7):
+            for b, z, y, x in np.argwhere(marks):
+                if (x + 2 * y + 3 * z) % 7 == phase:
+                    _open_fold(field[b], free[b], (z, y, x), ease, least)
+        marks = jacobian_determinant(field) <= least
+        folds.append(int(marks.sum()))
+    return field, tuple(folds)
+
+
+def _all(voxel: Sequence[int]) -> tuple[Any, ...]:
+    """Index of a voxel's whole vector."""
+    return (slice(None), *voxel)
+
+
+def _open_fold(
+    field: Array, free: Array, voxel: tuple[int, int, int], ease: Array, least: float
+) -> None:
+    tangents = np.eye(3)  # [:, axis]
+    ends = []
+    for axis in range(3):
+        low, high = list(voxel), list(voxel)
+        low[axis] = max(voxel[axis] - 1, 0)
+        high[axis] = min(voxel[axis] + 1, free.shape[axis] - 1)
+        length = max(high[axis] - low[axis], 1)
+        ends.append((tuple(low), tuple(high), length))
+        tangents[:, axis] += (field[_all(high)] - field[_all(low)]) / length
+    determinant = np.linalg.det(tangents)
+    if determinant > least:
+        return
+    columns = [tangents[:, (axis + 1) % 3] for axis in range(3)]
+    gradients = [np.cross(columns[axis], columns[(axis + 1) % 3]) for axis in range(3)]
+    square = 1e-3
+    for gradient, (low, high, length) in zip(gradients, ends, strict=True):
+        if low != high:
+            square += (free[low] + free[high]) * (gradient**2 * ease).sum() / length**2
+    for gradient, (low, high, length) in zip(gradients, ends, strict=True):
+        if low == high:
+            continue
+        step = 1.8 * (least + 0.1 - determinant) / square * ease * gradient / length
+        step *= min(1, 2 / max(np.linalg.norm(step), 1e-9))
+        field[_all(high)] += free[high] * step
+        field[_all(low)] -= free[low] * step
+
+
 def distance_to_mask(mask: Array, spacing: ArrayLike) -> Array:
     """See ``segreg.kernels.distance_to_mask``."""
     distances = np.full(mask.shape, 1e6)
@@ -279,29 +338,45 @@ def fuse_fields(
     to_voxel: ArrayLike,
     spacing: ArrayLike,
     background: tuple[Array, ArrayLike, ArrayLike],
-    falloff: float,
+    reach: ArrayLike,
 ) -> Array:
     """See ``segreg.kernels.fuse_fields``."""
+    count = len(fields)
+    table = np.zeros((count + 1, count + 1))
+    if np.ndim(reach) == 0:
+        table[0] = table[:, 0] = reach
+    else:
+        table[:] = reach
     voxels = _indices(regions.shape)
-    weights = np.ones(regions.shape)
     elsewhere, cell_of, voxel_of = background
     q = _apply(cell_of, voxels)
     blend = _apply(voxel_of, q + _sample_field(elsewhere, q))
-    inside = blend.copy()
+    weights = np.ones(regions.shape)
     last = np.reshape(fields.shape[2:], (3, 1, 1, 1)) - 1
+    maps, away = [], []
     for k, field in enumerate(fields):
         q = _apply(np.asarray(to_field)[k], voxels)
-        mapped = _apply(np.asarray(to_voxel)[k], q + _sample_field(field, q))
+        maps.append(_apply(np.asarray(to_voxel)[k], q + _sample_field(field, q)))
         beyond = (q - np.clip(q, 0, last)) * np.asarray(spacing)[k].reshape(3, 1, 1, 1)
-        distance = _sample(distances[k], q) + np.sqrt((beyond**2).sum(axis=0))
-        held = np.maximum(distance, 0.01 * falloff)
-        near = distance < falloff
+        away.append(_sample(distances[k], q) + np.sqrt((beyond**2).sum(axis=0)))
+    inside = blend.copy()
+    for k in range(count):
+        feathered, total = maps[k].copy(), np.ones(regions.shape)
+        for j in range(count):
+            if j != k and table[j + 1, k + 1] > 0:
+                t = np.minimum(away[j] / table[j + 1, k + 1], 1)
+                feathered += (1 - 3 * t**2 + 2 * t**3) * maps[j]
+                total += 1 - 3 * t**2 + 2 * t**3
+        feathered /= total
+        inside[:, regions == k + 1] = feathered[:, regions == k + 1]
+        falloff = table[0, k + 1]
+        near = away[k] < falloff
+        held = np.maximum(away[k][near], 0.01 * falloff)
         weight = np.zeros(regions.shape)
-        weight[near] = ((falloff - held[near]) / held[near]) ** 2
-        blend += weight * mapped
+        weight[near] = ((falloff - held) / held) ** 2
+        blend += weight * feathered
         weights += weight
-        inside[:, regions == k + 1] = mapped[:, regions == k + 1]
-    chosen = (regions > 0) & (regions <= len(fields))
+    chosen = (regions > 0) & (regions <= count)
     return (np.where(chosen, inside, blend / weights) - voxels)[None]
 
 
@@ -317,8 +392,11 @@ def warp(
     affine: ArrayLike | None = None,
     mode: str = "linear",
     outside: float = 0.0,
+    prefiltered: bool = False,
 ) -> Array:
     """See ``segreg.kernels.warp``."""
+    if mode == "cubic" and not prefiltered:
+        moving = spline_coefficients(moving)
     take = {"linear": _sample, "nearest": _nearest, "cubic": _cubic}[mode]
     batch = []
     for image, field in zip(moving, displacement, strict=True):

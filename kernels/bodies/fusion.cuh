@@ -67,17 +67,14 @@ SEGREG_BODY RegionMap background_map(const float* field, Grid grid, const float*
     return region_map(0, field, nullptr, grid, to_field, to_voxel, unused);
 }
 
-SEGREG_BODY Vector to_cell(const RegionMap& map, Vector voxel) {
-    return make_vector(map.scale.z * voxel.z + map.offset.z, map.scale.y * voxel.y + map.offset.y,
-                       map.scale.x * voxel.x + map.offset.x);
-}
-
-// Displacement that the region's map gives a fixed voxel: to_voxel (q + u(q)) - x.
-SEGREG_BODY Vector region_displacement(const RegionMap& map, Vector voxel) {
-    const Vector q = to_cell(map, voxel);
-    const Vector moved = add(q, interpolate_vector(map.field, map.grid, q));
-    return subtract(apply(map.to_voxel, moved), voxel);
-}
+// The four rows of cells around a row of fixed voxels: field grids lie along its axes, so a row is
+// interpolated along z and y once, then along x voxel by voxel.
+struct CellRows {
+    int row00, row01, row10, row11;
+    float z_fraction, y_fraction;
+    float z, y;    // cells
+    float beyond;  // mm from the row to the canvas along z and y
+};
 
 SEGREG_BODY float excess(float q, int length, float spacing) {
     const float last = (float)(length - 1);
@@ -85,21 +82,81 @@ SEGREG_BODY float excess(float q, int length, float spacing) {
     return beyond * spacing;
 }
 
-// Least distance in mm of any point of row (z, y) to the canvas.
-SEGREG_BODY float row_excess(const RegionMap& map, float z, float y) {
-    const float ez = excess(map.scale.z * z + map.offset.z, map.grid.depth, map.spacing.z);
-    const float ey = excess(map.scale.y * y + map.offset.y, map.grid.height, map.spacing.y);
-    return sqrtf(ez * ez + ey * ey);
+SEGREG_BODY CellRows cell_rows(const RegionMap& map, float z, float y) {
+    CellRows c;
+    c.z = map.scale.z * z + map.offset.z;
+    c.y = map.scale.y * y + map.offset.y;
+    const Neighbours nz = neighbours(c.z, map.grid.depth);
+    const Neighbours ny = neighbours(c.y, map.grid.height);
+    c.row00 = (nz.low * map.grid.height + ny.low) * map.grid.width;
+    c.row01 = (nz.low * map.grid.height + ny.high) * map.grid.width;
+    c.row10 = (nz.high * map.grid.height + ny.low) * map.grid.width;
+    c.row11 = (nz.high * map.grid.height + ny.high) * map.grid.width;
+    c.z_fraction = nz.fraction;
+    c.y_fraction = ny.fraction;
+    const float ez = excess(c.z, map.grid.depth, map.spacing.z);
+    const float ey = excess(c.y, map.grid.height, map.spacing.y);
+    c.beyond = sqrtf(ez * ez + ey * ey);
+    return c;
 }
 
-// Distance in mm of a fixed voxel to the region: the canvas holds it, beyond its border the way
-// back to the border is added.
+SEGREG_BODY float on_rows(const float* volume, const CellRows& c, int column) {
+    return mix(mix(volume[c.row00 + column], volume[c.row01 + column], c.y_fraction),
+               mix(volume[c.row10 + column], volume[c.row11 + column], c.y_fraction),
+               c.z_fraction);
+}
+
+SEGREG_BODY float cell_along(const RegionMap& map, float x) {
+    return map.scale.x * x + map.offset.x;
+}
+
+// Displacement of a fixed voxel whose cell moves by u: to_voxel (q + u) - x.
+SEGREG_BODY Vector mapped_displacement(const RegionMap& map, const CellRows& c, Vector voxel,
+                                       Vector u) {
+    const Vector moved = make_vector(c.z + u.z, c.y + u.y, cell_along(map, voxel.x) + u.x);
+    return subtract(apply(map.to_voxel, moved), voxel);
+}
+
+SEGREG_BODY Vector region_displacement(const RegionMap& map, Vector voxel) {
+    const CellRows c = cell_rows(map, voxel.z, voxel.y);
+    const Neighbours n = neighbours(cell_along(map, voxel.x), map.grid.width);
+    const Index cells = voxels_of(map.grid);
+    const float* uz = map.field;
+    const float* uy = map.field + cells;
+    const float* ux = map.field + 2 * cells;
+    const Vector u = make_vector(mix(on_rows(uz, c, n.low), on_rows(uz, c, n.high), n.fraction),
+                                 mix(on_rows(uy, c, n.low), on_rows(uy, c, n.high), n.fraction),
+                                 mix(on_rows(ux, c, n.low), on_rows(ux, c, n.high), n.fraction));
+    return mapped_displacement(map, c, voxel, u);
+}
+
+// Beyond the canvas's border the way back to it is added.
+SEGREG_BODY float distance_beyond(const RegionMap& map, const CellRows& c, float distance,
+                                  float x) {
+    const float ex = excess(cell_along(map, x), map.grid.width, map.spacing.x);
+    return distance + sqrtf(c.beyond * c.beyond + ex * ex);
+}
+
+// Distance in mm of a fixed voxel to the region.
 SEGREG_BODY float region_distance(const RegionMap& map, Vector voxel) {
-    const Vector q = to_cell(map, voxel);
-    const Vector beyond = make_vector(excess(q.z, map.grid.depth, map.spacing.z),
-                                      excess(q.y, map.grid.height, map.spacing.y),
-                                      excess(q.x, map.grid.width, map.spacing.x));
-    return interpolate(map.distances, corners(map.grid, q)) + sqrtf(squared_length(beyond));
+    const CellRows c = cell_rows(map, voxel.z, voxel.y);
+    const Neighbours n = neighbours(cell_along(map, voxel.x), map.grid.width);
+    const float* d = map.distances;
+    const float distance = mix(on_rows(d, c, n.low), on_rows(d, c, n.high), n.fraction);
+    return distance_beyond(map, c, distance, voxel.x);
+}
+
+SEGREG_BODY float least_of_row(const float* distances, int width) {
+    float nearest = distances[0];
+    for (int x = 1; x < width; ++x) nearest = distances[x] < nearest ? distances[x] : nearest;
+    return nearest;
+}
+
+// Whether any voxel of row (z, y) may be nearer to the region than `farthest`: `shadow` is the map
+// whose distances (d, h, 1) are the least of each row of cells.
+SEGREG_BODY bool row_reaches(const RegionMap& shadow, float z, float y, float farthest) {
+    const CellRows c = cell_rows(shadow, z, y);
+    return on_rows(shadow.distances, c, 0) + c.beyond < farthest;
 }
 
 // Modified Shepard weight (Franke and Little's), times falloff^2, so that the background's is 1.
@@ -111,30 +168,19 @@ SEGREG_BODY float shepard_weight(float distance, float falloff) {
     return d < falloff ? w * w : 0.0f;
 }
 
-// Weighted sum of displacements. The background's map comes first, with weight 1, then the
-// regions in rising order, on every machine.
-struct Blend {
-    Vector sum;
-    float weight;
-};
-
-SEGREG_BODY Blend begin_blend(const RegionMap& background, Vector voxel) {
-    Blend b;
-    b.sum = region_displacement(background, voxel);
-    b.weight = 1.0f;
-    return b;
+// 1 at distance 0, 0 from `reach` on, smooth at both ends.
+SEGREG_BODY float feather(float distance, float reach) {
+    const float t = distance / reach;
+    return t < 1.0f ? 1.0f - t * t * (3.0f - 2.0f * t) : 0.0f;
 }
 
-SEGREG_BODY Blend blended(Blend b, float weight, Vector displacement) {
-    b.sum = add(b.sum, make_vector(weight * displacement.z, weight * displacement.y,
-                                   weight * displacement.x));
-    b.weight += weight;
-    return b;
+SEGREG_BODY Vector weighted_sum(Vector sum, float weight, Vector displacement) {
+    return make_vector(sum.z + weight * displacement.z, sum.y + weight * displacement.y,
+                       sum.x + weight * displacement.x);
 }
 
-SEGREG_BODY Vector blend_result(Blend b) {
-    const float share = 1.0f / b.weight;
-    return make_vector(b.sum.z * share, b.sum.y * share, b.sum.x * share);
+SEGREG_BODY Vector scaled(float factor, Vector v) {
+    return make_vector(factor * v.z, factor * v.y, factor * v.x);
 }
 
 }  // namespace segreg

@@ -15,6 +15,13 @@
 #include <math.h>
 #endif
 
+// The next loop is not unrolled on the GPU, where that would cost registers.
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define SEGREG_ROLLED _Pragma("unroll 1")
+#else
+#define SEGREG_ROLLED
+#endif
+
 namespace segreg {
 
 typedef long long int64;
@@ -68,6 +75,19 @@ SEGREG_BODY int least(int a, int b) {
 
 SEGREG_BODY int most(int a, int b) {
     return a > b ? a : b;
+}
+
+// Place of the lowest bit that is set; there is one.
+SEGREG_BODY int lowest_bit(unsigned bits) {
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+    return __ffs((int)bits) - 1;
+#elif defined(__GNUC__)
+    return __builtin_ctz(bits);
+#else
+    int place = 0;
+    while (!((bits >> place) & 1u)) ++place;
+    return place;
+#endif
 }
 
 // Comparisons are written so that NaN becomes `low`: an index made from it stays in the volume.

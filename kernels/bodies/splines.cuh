@@ -67,7 +67,7 @@ SEGREG_BODY float interpolate_cubic(const float* coefficients, Grid grid, Vector
     coefficients += (z.first * grid.height + y.first) * grid.width + x.first;
     float sum = 0.0f;
     // A slice at a time: all 64 loads at once would take too many registers.
-#pragma unroll 1
+    SEGREG_ROLLED
     for (int i = 0; i < 4; ++i) {
         float plane = 0.0f;
         for (int j = 0; j < 4; ++j) {

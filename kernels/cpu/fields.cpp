@@ -1,5 +1,4 @@
-#include "fields.cuh"
-
+#include "determinants.hpp"
 #include "kernels.hpp"
 #include "launch.hpp"
 
@@ -31,22 +30,10 @@ SEGREG_CLONES
 void determinant_rows(int64 begin, int64 end, const float* displacement, Grid grid,
                       float* determinants) {
     const int64 voxels = voxels_of(grid);
-    const int last = grid.width - 1;
     for (int64 row = begin; row < end; ++row) {
         const Row r = row_of(row, grid);
-        const float* field = displacement + 3 * voxels * r.batch;
-        float* out = determinants + voxels * r.batch + r.begin;
-        const Difference dz = difference(r.z, grid.depth, (int64)grid.height * grid.width);
-        const Difference dy = difference(r.y, grid.height, grid.width);
-        // The inside of the row has one difference for all, so its loads are contiguous.
-        const Difference dx = difference(1, 3, 1);
-        SEGREG_SIMD
-        for (int x = 1; x < last; ++x) {
-            out[x] = determinant(field, voxels, r.begin + x, dz, dy, dx);
-        }
-        out[0] = determinant(field, voxels, r.begin, dz, dy, difference(0, grid.width, 1));
-        out[last] =
-            determinant(field, voxels, r.begin + last, dz, dy, difference(last, grid.width, 1));
+        determinant_row(displacement + 3 * voxels * r.batch, grid, r,
+                        determinants + voxels * r.batch + r.begin);
     }
 }
 

@@ -59,6 +59,21 @@ void fuse_fields(int64 size, const int* regions, int depth, int height, int widt
                  int field_height, int field_width, const float* to_field, const float* to_voxel,
                  const float* spacing, const float* background, int background_depth,
                  int background_height, int background_width, const float* background_to_field,
-                 const float* background_to_voxel, float falloff, float* displacement);
+                 const float* background_to_voxel, const float* falloff, const float* reach,
+                 int words, const int* candidates, float* displacement);
+
+void least_of_rows(int64 size, const float* distances, int width, float* least);
+
+void find_candidates(int64 size, int height, const float* least, int count, int field_depth,
+                     int field_height, const float* to_field, const float* to_voxel,
+                     const float* spacing, const float* farthest, int words, int* candidates);
+
+void mark_folds(int64 size, const float* displacement, int depth, int height, int width,
+                const unsigned char* worked, const unsigned char* worked_rows, float threshold,
+                unsigned char* folds, unsigned char* rows);
+
+void open_folds(int64 size, const unsigned char* folds, const unsigned char* rows, int depth,
+                int height, int width, const float* freedom, const float* ease, float threshold,
+                float target, float overstep, float longest, int phase, float* displacement);
 
 }  // namespace segreg

@@ -58,5 +58,9 @@ PYBIND11_MODULE(_cpu, module) {
     bind(module, "gather_regions", &gather_regions);
     bind(module, "distance_rows", &distance_rows);
     bind(module, "distance_axis", &distance_axis);
+    bind(module, "least_of_rows", &least_of_rows);
+    bind(module, "find_candidates", &find_candidates);
     bind(module, "fuse_fields", &fuse_fields);
+    bind(module, "mark_folds", &mark_folds);
+    bind(module, "open_folds", &open_folds);
 }

@@ -218,6 +218,12 @@ def test_failure_leaves_an_earlier_result_alone(
         (["--labels", "1,two"], "--labels"),
         (["--labels", "77"], "at least one region"),
         (["--passes", "99"], "passes"),
+        (["--blend", "1"], "--blend"),
+        (["--blend", "1:2:3"], "--blend"),
+        (["--blend", "all", "--blend", "1:2"], "--blend"),
+        (["--blend", "1:liver"], "no region 'liver'. There are background, label 1"),
+        (["--blend", "1:1"], "two different regions"),
+        (["--blend", "all", "--blend-mm", "-1"], "blend_mm"),
         (["--groups", "nowhere.json"], "nowhere.json"),
     ],
 )

@@ -95,6 +95,20 @@ def test_groups_and_labels(register: Segreg, tmp_path: Path) -> None:
     assert "labels not registered" in ran.stderr
 
 
+def test_blend_and_repair_are_noted(register: Segreg, tmp_path: Path) -> None:
+    words = ("--blend", "1:label 2", "--blend", "background:3", "--blend-mm", "3", "--keep-folds")
+    summary = json.loads(register("--json", "--no-report", *words).stdout)
+    asked = summary["provenance"]
+    assert asked["blend"] == [["background", "label 3"], ["label 1", "label 2"]]
+    assert (asked["blend_mm"], asked["repair"]) == (3, False)
+    assert "repair" not in summary["timings_ms"]
+    usual = json.loads(register("--json", "--no-report").stdout)
+    assert (usual["provenance"]["blend"], usual["provenance"]["repair"]) == ([], True)
+    assert "repair" in usual["timings_ms"]
+    blended = json.loads(register("--json", "--no-report", "--blend", "all").stdout)
+    assert len(blended["provenance"]["blend"]) == 15
+
+
 def test_label_on_one_side_only_is_said(
     register: Segreg, pair: dict[str, Path], tmp_path: Path
 ) -> None:

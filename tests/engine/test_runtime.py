@@ -35,8 +35,8 @@ class TestOptions:
         bias = (1.0, -2.0, 0.5)
         path = build_package(bias, margin=0.25, initial_map="identity")
         with Engine(path) as engine:
-            field = engine.register(*pair_of(labels, labels)).displacement.displacement
-        inside = field[:, labels > 0].T
+            result = engine.register(*pair_of(labels, labels), repair=False)
+        inside = result.displacement.displacement[:, labels > 0].T
         np.testing.assert_allclose(inside, np.tile(np.array(bias) * 18 / 16, (12**3, 1)), atol=0.02)
 
     @pytest.mark.parametrize(
@@ -162,6 +162,7 @@ class TestOptions:
         assert (found.package, found.package_version, found.passes) == ("tiny", "0.1.0", 1)
         assert found.backend in REGISTRY
         assert found.package_digest == engine.package.digest
+        assert (found.blend, found.blend_mm, found.repair) == ((), 2.0, True)
         assert set(found.as_dict()) > {"segreg", "backend", "python", "numpy"}
 
     @pytest.mark.parametrize("backend", list(REGISTRY))
@@ -274,6 +275,8 @@ class TestWrong:
         ("options", "message"),
         [
             ({"interpolation": "sinc"}, "interpolation: expected one of linear, nearest, cubic"),
+            ({"blend": [("label 1", "liver")]}, "no region 'liver'. There are background, label 1"),
+            ({"blend": "all", "blend_mm": 0.0}, "blend_mm: expected a distance in mm above 0"),
             ({"labels": [99]}, "99 asked for"),
             ({"labels": []}, "at least one region on both sides"),
             ({"groups": {"a": [1], "b": [1]}}, "label 1 is in both 'a' and 'b'"),

@@ -86,10 +86,33 @@ def affine_background(affine):
     return np.zeros((3, 1, 1, 1), np.float32), np.eye(3, 4), affine
 
 
-def fused(machine, regions, fields, distances, to_field, to_voxel, spacing, background, falloff):
+def fused(machine, regions, fields, distances, to_field, to_voxel, spacing, background, reach):
     arrays = machine.put(regions), machine.put(fields), machine.put(distances)
     background = machine.put(background[0]), *background[1:]
-    return machine.get(fuse_fields(*arrays, to_field, to_voxel, spacing, background, falloff))
+    return machine.get(fuse_fields(*arrays, to_field, to_voxel, spacing, background, reach))
+
+
+def reaches(count, falloff, *pairs):
+    """Table of one falloff into the background and of pairs (j, k, mm)."""
+    table = np.zeros((count + 1, count + 1))
+    table[0] = table[:, 0] = falloff
+    for j, k, length in pairs:
+        table[j, k] = table[k, j] = length
+    return table
+
+
+def beside(first, second, gap=0, length=24):
+    """Two regions along x, each moved whole by a vector: maps over one grid of voxels."""
+    regions = np.zeros((5, 6, length), np.int32)
+    half = length // 2
+    regions[:, :, : half - gap], regions[:, :, half + gap :] = 1, 2
+    fields = np.empty((2, 3, *regions.shape), np.float32)
+    fields[0], fields[1] = (np.reshape(v, (3, 1, 1, 1)) for v in (first, second))
+    x = np.arange(length)
+    away = [np.maximum(x - (half - gap - 1), 0), np.maximum(half + gap - x, 0)]
+    distances = np.stack([np.broadcast_to(d, regions.shape) for d in away]).astype(np.float32)
+    maps = np.tile(np.eye(3, 4), (2, 1, 1))
+    return regions, fields, distances, maps, maps, np.ones((2, 3)), affine_background(np.eye(3, 4))
 
 
 @sizes
@@ -172,3 +195,115 @@ def test_numbers_without_a_field_are_background(machine, rng):
     plain[-2:] = 0
     strange = fused(machine, regions, *arguments[1:], 4.0)
     np.testing.assert_array_equal(strange, fused(machine, plain, *arguments[1:], 4.0))
+
+
+PAIRS = [(1, 3, 40.0), (2, 3, 1.5), (1, 2, 9.0)]
+
+
+@sizes
+@pytest.mark.parametrize("pairs", [PAIRS, PAIRS[:1]], ids=["all", "one"])
+@pytest.mark.parametrize("falloff", [0.0, 4.0])
+def test_partners_agree_with_reference(machine, rng, shape, falloff, pairs):
+    arguments = scene(rng, shape, (5, 6, 4), 3)
+    reach = reaches(3, falloff, *pairs)
+    result = fused(machine, *arguments, reach)
+    expected = reference.fuse_fields(*arguments, reach)
+    np.testing.assert_allclose(result, expected, atol=2e-3)
+    # The table is about something: sliding regions give another field.
+    assert np.abs(result - fused(machine, *arguments, falloff)).max() > 0.01
+
+
+def test_more_regions_than_bits_in_a_word(machine, rng):
+    arguments = scene(rng, (12, 13, 14), (4, 4, 4), 40, empty=range(3, 35))
+    pairs = [(1, 2, 5.0), (36, 40, 5.0), (2, 40, 9.0)]
+    reach = reaches(40, rng.uniform(0, 6, 41), *pairs)
+    expected = reference.fuse_fields(*arguments, reach)
+    np.testing.assert_allclose(fused(machine, *arguments, reach), expected, atol=2e-3)
+
+
+def test_one_number_is_a_table_of_sliding_regions(machine, rng):
+    arguments = scene(rng, (12, 13, 14), (5, 5, 5), 3)
+    one, table = (fused(machine, *arguments, reach) for reach in (4.0, reaches(3, 4.0)))
+    np.testing.assert_array_equal(one, table)
+
+
+@pytest.mark.parametrize("length", [2.0, 5.0, 9.0])
+def test_partners_meet_without_a_step(machine, length):
+    first, second = (0, 0, 1.0), (0, 2.0, -1.0)
+    result = fused(machine, *beside(first, second), reaches(2, 1.0, (1, 2, length)))[0, :, 2, 3]
+    border = slice(11, 13)
+    t = 1 / length  # the centres of both voxels lie 1 mm from the other region
+    share = (1 - 3 * t**2 + 2 * t**3) / (2 - 3 * t**2 + 2 * t**3)
+    mixed = [(1 - share) * np.array(a) + share * np.array(b)
+             for a, b in ((first, second), (second, first))]  # fmt: skip
+    np.testing.assert_allclose(result[:, border].T, mixed, atol=1e-5)
+    # Beyond its length nothing of the other region is left.
+    np.testing.assert_array_equal(result[:, : 12 - int(length)].T - first, 0)
+    np.testing.assert_array_equal(result[:, 12 + int(length) :].T - second, 0)
+    # In between the components run from one to the other without a way back.
+    assert (np.diff(result[1]) >= 0).all()
+
+
+def test_regions_that_are_no_partners_slide(machine):
+    first, second = (0, 0, 1.0), (0, 2.0, -1.0)
+    result = fused(machine, *beside(first, second), reaches(2, 1.0))[0, :, 2, 3]
+    np.testing.assert_array_equal(result[:, :12].T - first, 0)
+    np.testing.assert_array_equal(result[:, 12:].T - second, 0)
+
+
+def test_background_meets_what_partners_make_of_the_border(machine):
+    """Beside a voxel where two regions blend, the background runs into the blend."""
+    first, second = (0, 0, 1.0), (0, 2.0, -1.0)
+    regions, fields, distances, *maps = beside(first, second)
+    regions[:, 3:] = 0
+    rows = np.maximum(np.arange(6) - 2, 0)[:, None]
+    distances = np.hypot(distances, np.where(rows > 0, rows - 0.995, 0)).astype(np.float32)
+    result = fused(machine, regions, fields, distances, *maps, reaches(2, 2.0, (1, 2, 6.0)))
+    slide = fused(machine, regions, fields, distances, *maps, reaches(2, 2.0))
+    border, outside = (result[0, :, 2, y].T for y in (2, 3))
+    np.testing.assert_allclose(outside[9:15], border[9:15], atol=2e-2)
+    assert np.abs(slide[0, :, 2, 3].T - border)[9:15].max() > 0.2
+
+
+def test_background_takes_nothing_of_a_region_that_slides_in_it(machine):
+    first, second = (0, 0, 1.0), (0, 2.0, -1.0)
+    arguments = beside(first, second, gap=3)
+    reach = reaches(2, [0, 2.5, 0])
+    result = fused(machine, *arguments, reach)[0, :, 2, 3]
+    assert np.abs(result[2, 9:11]).min() > 0.01
+    np.testing.assert_array_equal(result[:, 11:15], 0)
+
+
+def test_partners_weights_sum_to_one(machine, rng):
+    """Maps that are the same blend to the same, whoever blends with whom."""
+    arguments = list(beside((1.0, -2.0, 0.5), (1.0, -2.0, 0.5), gap=2))
+    arguments[-1] = affine_background([[1, 0, 0, 1.0], [0, 1, 0, -2.0], [0, 0, 1, 0.5]])
+    for falloff, length in rng.uniform(0, 20, (6, 2)):
+        result = fused(machine, *arguments, reaches(2, falloff, (1, 2, length)))
+        np.testing.assert_allclose(result[0], np.broadcast_to(
+            np.reshape((1.0, -2.0, 0.5), (3, 1, 1, 1)), result[0].shape), atol=1e-5)  # fmt: skip
+
+
+def test_one_region_has_no_partner(machine, rng):
+    arguments = scene(rng, (9, 10, 11), (5, 5, 5), 1)
+    one, table = (fused(machine, *arguments, reach) for reach in (3.0, [[0, 3.0], [3.0, 7.0]]))
+    np.testing.assert_array_equal(one, table)
+
+
+@pytest.mark.parametrize(
+    ("reach", "match"),
+    [
+        (-1.0, "0 or more"),
+        (float("nan"), "finite"),
+        (float("inf"), "finite"),
+        (np.zeros((2, 2)), r"expected \(3, 3\)"),
+        (np.zeros(3), r"expected \(3, 3\)"),
+        (reaches(2, 1.0, (1, 2, -3.0)), "0 or more"),
+        (reaches(2, float("nan")), "finite"),
+        (np.triu(np.ones((3, 3))), "symmetric"),
+    ],
+    ids=str,
+)
+def test_bad_reach(rng, reach, match):
+    with pytest.raises(ValueError, match=f"reach: .*{match}"):
+        fuse_fields(*scene(rng, (6, 6, 6), (3, 3, 3), 2), reach)

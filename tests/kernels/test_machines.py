@@ -26,6 +26,7 @@ from segreg.kernels import (
     jacobian_determinant,
     overlap,
     region_stats,
+    repair_folds,
     set_threads,
     smooth,
     spline_coefficients,
@@ -70,9 +71,11 @@ def everything(rng):
         integrate(field, 4),
         jacobian_determinant(field),
         *invert(field, steps=4),
+        repair_folds(field, iterations=6)[0],
         canvases,
         distances,
         fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, 5.0),
+        fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, np.full((4, 4), 3.0)),
         *vars(stats).values(),
     ]
 
@@ -94,7 +97,7 @@ def test_both_machines_have_the_same_kernels_with_the_same_parameters(cuda_kerne
     }
     variants = {name: types.pop(name) for name in list(types) if name.endswith("_quads")}
     assert types == dict(_cpu.signatures)
-    assert len(types) >= 14
+    assert len(types) >= 17
     assert len(variants) >= 2
     for name, parameters in variants.items():
         assert parameters == types[name.removesuffix("_quads")]

@@ -74,6 +74,21 @@ def parse_labels(text: str | None) -> list[int] | None:
     return [int(part) for part in parts]
 
 
+def parse_pairs(words: list[str] | None) -> str | list[tuple[str, str]] | None:
+    """``["liver:spleen", "3:4"]`` as pairs; ``["all"]`` as it is."""
+    if not words:
+        return None
+    if words == ["all"]:
+        return "all"
+    pairs = [tuple(part.strip() for part in word.split(":")) for word in words]
+    for word, pair in zip(words, pairs, strict=True):
+        if len(pair) != 2 or not all(pair):
+            raise InputError(
+                f"--blend: expected all alone, or two regions such as liver:spleen, got {word!r}."
+            )
+    return [(pair[0], pair[1]) for pair in pairs]
+
+
 def make_thresholds(
     dice: float | None, distance: float | None, folding: float | None
 ) -> Thresholds:

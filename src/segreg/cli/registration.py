@@ -31,6 +31,23 @@ def register(
     interpolation: Annotated[
         options.Interpolation, typer.Option(help="How the warped image is sampled.")
     ] = "linear",
+    blend: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Two regions whose fields blend instead of sliding, such as liver:spleen, 3:4 or "
+            "3:background, or all; may be repeated.",
+        ),
+    ] = None,
+    blend_mm: Annotated[
+        float | None, typer.Option(help="How far from their border regions blend (2 mm).")
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair-folds/--keep-folds",
+            help="Open folds of the field by the least change, or leave them in it.",
+        ),
+    ] = True,
     inverse: Annotated[
         bool, typer.Option("--inverse", help="Write the inverse field, too.")
     ] = False,
@@ -46,10 +63,12 @@ def register(
     from segreg.engine.files import OutputFolder
     from segreg.engine.labels import read_groups
     from segreg.engine.runtime import Engine
+    from segreg.engine.seams import BLEND_MM
     from segreg.kernels import set_threads
 
     thresholds = options.make_thresholds(min_dice, max_distance, max_folding)
     selected = options.parse_labels(labels)
+    blended = options.parse_pairs(blend)
     grouped = read_groups(groups) if groups else None
     if threads is not None:
         set_threads(threads)
@@ -70,6 +89,9 @@ def register(
                 labels=selected,
                 geometry=geometry,
                 interpolation=interpolation,
+                blend=blended,
+                blend_mm=BLEND_MM if blend_mm is None else blend_mm,
+                repair=repair,
                 thresholds=thresholds,
                 progress=progress,
             )
