@@ -61,6 +61,15 @@ class Operation:
         given = {name: value for name, value in arguments.items() if name not in written}
         return getattr(reference, self.function)(**given)
 
+    def compare(self, ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[float, bool]:
+        """Largest difference, ties aside, and whether it is small enough."""
+        difference = np.abs(ours.astype(np.float64) - theirs)
+        wrong = ~(difference <= self.tolerance)  # NaN is wrong
+        right = np.count_nonzero(wrong) <= self.ties * difference.size
+        if right:
+            difference = difference[~wrong]
+        return float(difference.max(initial=0.0)), bool(right)
+
     def moved_bytes(self, arguments: Arguments) -> int:
         """Bytes that must move: every input read once and every result written once a round."""
         given = {name: value for name, value in arguments.items() if name != "scratch"}
