@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -14,14 +16,23 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-LIBRARIES = ("segreg", "numpy", "nibabel", "openvino", "onnxruntime", "torch", "SimpleITK", "scipy")
+LIBRARIES = (
+    "segreg", "numpy", "nibabel", "openvino", "onnxruntime", "torch", "SimpleITK", "scipy",
+    "cupy-cuda13x", "cupy-cuda12x",
+)  # fmt: skip
 
 
-def write_record(kind: str, cases: list[dict[str, Any]], **context: Any) -> Path:
-    """Write ``cases`` as a record of ``kind`` and return its path."""
+def write_record(
+    kind: str, cases: list[dict[str, Any]], results: Path | None = None, **context: Any
+) -> Path:
+    """Write ``cases`` as a record of ``kind`` and return its path.
+
+    ``results`` is the folder that holds a folder per machine; None is the repository's own.
+    """
     now = datetime.now(timezone.utc)
     machine = describe_machine()
-    folder = RESULTS / re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']}".lower())
+    name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']}".lower())
+    folder = (RESULTS if results is None else results) / name
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "schema": 1,
@@ -51,7 +62,32 @@ def describe_machine() -> dict[str, Any]:
         "cpu": name.group(1).strip() if name else platform.processor() or platform.machine(),
         "features": [f for f in wanted if flags and f in flags.group(1).split()],
         "cores": os.cpu_count(),
-        "gpu": None,
+        "gpu": describe_gpu(),
+    }
+
+
+def describe_gpu() -> dict[str, Any] | None:
+    """The current CUDA device, as CuPy sees it; None without CuPy or without a device."""
+    if importlib.util.find_spec("cupy") is None:
+        return None
+    import cupy
+
+    try:
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    except cupy.cuda.runtime.CUDARuntimeError:
+        return None  # installed, but no driver or no device
+    version = Path("/proc/driver/nvidia/version")
+    text = version.read_text() if version.exists() else ""
+    driver = re.search(r"Kernel Module\s+(?:for \S+\s+)?(\d[\d.]+)", text)
+    cuda = cupy.cuda.runtime.driverGetVersion()
+    return {
+        "name": properties["name"].decode(),
+        "memory_mib": properties["totalGlobalMem"] // 2**20,
+        "compute_capability": f"{properties['major']}.{properties['minor']}",
+        "multiprocessors": properties["multiProcessorCount"],
+        "l2_mib": properties["l2CacheSize"] / 2**20,
+        "driver": driver.group(1) if driver else None,
+        "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
     }
 
 
@@ -66,6 +102,8 @@ def _versions() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str | None:
+    if shutil.which("git") is None:
+        return None
     run = subprocess.run(
         ["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parent, check=False
     )

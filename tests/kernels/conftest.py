@@ -10,12 +10,14 @@ the file of another CPU build to test (``sanitized.py`` sets both).
 from __future__ import annotations
 
 import ctypes
+import importlib.abc
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,39 @@ if "SEGREG_EXTENSION" in os.environ:
     assert found.loader is not None
     sys.modules[name] = importlib.util.module_from_spec(found)
     found.loader.exec_module(sys.modules[name])
+
+# Other people's implementations. Without them a test is left out, and not the file around it.
+OUTSIDE = {"SimpleITK", "hypothesis", "scipy"}
+
+
+class Absent(types.ModuleType):
+    """Stands for something of a library that is not installed: what calls it is skipped."""
+
+    def __getattr__(self, name: str) -> Absent:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Absent(f"{self.__name__}.{name}")
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        pytest.skip(f"{self.__name__} is not installed", allow_module_level=True)
+
+
+class AbsentFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Asked last, so only for what is not there."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name.partition(".")[0] in OUTSIDE:
+            return importlib.util.spec_from_loader(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec: Any) -> Absent:
+        return Absent(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        pass
+
+
+sys.meta_path.append(AbsentFinder())
 
 # CUDA's words for a compiler that knows none of them.
 SHIM = """

@@ -24,15 +24,19 @@ LEFT_OUT = "test_machines.py"
 def build_extension(folder: Path) -> Path:
     """The CPU module, as setup.py builds it, with the sanitizers."""
     flags = f"-fsanitize={SANITIZERS} -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1"
-    environment = {**os.environ, "CFLAGS": flags, "LDFLAGS": f"-fsanitize={SANITIZERS}"}
-    command = [sys.executable, "setup.py", "-q", "build_ext"]
+    # setuptools has taken the flags of C++ from either.
+    names = dict.fromkeys(("CFLAGS", "CXXFLAGS"), flags)
+    environment = {**os.environ, **names, "LDFLAGS": f"-fsanitize={SANITIZERS}"}
+    command = [sys.executable, "setup.py", "-q", "build_ext", f"-j{os.cpu_count()}"]
     command += ["--build-lib", str(folder), "--build-temp", str(folder / "objects")]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise RuntimeError(f"setup.py build_ext ended with {done.returncode}:\n{done.stderr}")
-    (extension,) = folder.rglob("_cpu.*")
+    (extension,) = (path for path in folder.rglob("_cpu.*") if "objects" not in path.parts)
+    if b"__asan_report" not in extension.read_bytes():
+        raise RuntimeError(f"{extension.name}: expected a build with AddressSanitizer, got none.")
     return extension
 
 

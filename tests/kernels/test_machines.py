@@ -14,7 +14,6 @@ import pytest
 
 from benchmarks import resources
 from segreg.kernels import (
-    _cpu,
     _machines,
     compose,
     distance_to_mask,
@@ -34,6 +33,8 @@ from segreg.kernels import (
     warp_labels,
 )
 from tests.kernels import sanitized
+
+_cpu = pytest.importorskip("segreg.kernels._cpu")
 
 KERNELS = Path(_machines.__file__).parent
 
