@@ -50,10 +50,17 @@ PYBIND11_MODULE(_cpu, module) {
     bind(module, "invert", &invert);
     bind(module, "warp", &warp);
     bind(module, "warp_labels", &warp_labels);
+    bind(module, "relabel", &relabel);
+    bind(module, "mark_labels", &mark_labels);
     bind(module, "overlap", &overlap);
     bind(module, "region_stats", &region_stats);
+    bind(module, "shape_regions", &shape_regions);
     bind(module, "gather_regions", &gather_regions);
     bind(module, "distance_rows", &distance_rows);
     bind(module, "distance_axis", &distance_axis);
+    bind(module, "jacobian_sums", &jacobian_sums);
+    bind(module, "outline", &outline);
+    bind(module, "near_surfaces", &near_surfaces);
+    bind(module, "far_surfaces", &far_surfaces);
     bind(module, "fuse_fields", &fuse_fields);
 }

@@ -17,15 +17,20 @@ from segreg.kernels import (
     _machines,
     compose,
     distance_to_mask,
+    find_labels,
     fuse_fields,
     gather_regions,
     get_threads,
     integrate,
     invert,
     jacobian_determinant,
+    jacobian_sums,
     overlap,
+    region_shapes,
     region_stats,
+    relabel,
     set_threads,
+    surface_distances,
     warp,
     warp_labels,
 )
@@ -48,11 +53,14 @@ def everything(rng):
     regions = rng.integers(0, 4, shape).astype(np.int32)
     maps = np.tile(np.eye(3, 4), (3, 1, 1))
     ones = np.ones((3, 3))
-    canvases = gather_regions(image[0, 0], regions, [1, 2, 3], maps, np.ones((3, 2)), 24)
+    shapes = region_shapes(regions, [1, 2, 3])
+    canvases = gather_regions(image[0, 0], shapes, maps, np.ones((3, 2)), 24)
     distances = distance_to_mask(canvases[:, 1] > 0.5, ones)
     fields = rng.standard_normal((3, 3, 24, 24, 24)).astype(np.float32)
     elsewhere = fields[0], maps[0], maps[0]
     stats = region_stats(regions, image[0, 0], 3)
+    surfaces = surface_distances(regions, regions[::-1].copy(), (stats, stats), [3, 1, 1])
+    sums = jacobian_sums(jacobian_determinant(field)[0], regions, 3)
     return [
         warp(image, field),
         warp(image, field, mode="nearest"),
@@ -65,7 +73,11 @@ def everything(rng):
         canvases,
         distances,
         fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, 5.0),
+        find_labels(regions, 9),
+        relabel(regions, [0, 7, 5, 9]),
         *vars(stats).values(),
+        *vars(surfaces).values(),
+        *vars(sums).values(),
     ]
 
 
@@ -85,7 +97,7 @@ def test_both_machines_have_the_same_kernels_with_the_same_parameters(cuda_kerne
         name: tuple(kind for kind, _ in parameters) for name, parameters in cuda_kernels.items()
     }
     assert types == dict(_cpu.signatures)
-    assert len(types) == 11
+    assert len(types) == 18
 
 
 def test_every_cuda_kernel_is_found_in_its_file():
@@ -184,7 +196,10 @@ def test_nothing_is_read_or_written_out_of_bounds():
         # Python itself never frees everything.
         "ASAN_OPTIONS": "detect_leaks=0",
     }
-    files = [f"test_{name}.py" for name in ("fields", "sampling", "labels", "regions", "fusion")]
+    names = (
+        "fields", "sampling", "labels", "regions", "canvases", "surfaces", "jacobians", "fusion",
+    )  # fmt: skip
+    files = [f"test_{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *files]
     done = subprocess.run(
         command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True,
