@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segreg.engine.canvases import Canvases
-from segreg.engine.regions import RegionPlan, Side
+from segreg.engine.regions import RegionPlan
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
@@ -28,12 +28,8 @@ MOST_STEPS = 8
 
 def union_plan(plan: RegionPlan) -> RegionPlan:
     """The plan of one region that holds all of ``plan``, starting from the global affine."""
-
-    def union(side: Side) -> Side:
-        return Side.measure(side.image, (side.region_map > 0).astype(np.int32), 1, side.affine)
-
     maps = plan.background[None]
-    return RegionPlan(union(plan.moving), union(plan.fixed), maps, plan.background)
+    return RegionPlan(plan.moving.union(), plan.fixed.union(), maps, plan.background)
 
 
 def flow_background(

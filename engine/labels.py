@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segreg.engine.errors import InputError
+from segreg.kernels import find_labels, relabel
 
 Groups = Mapping[str, Sequence[int]]
 
@@ -47,7 +48,7 @@ class LabelScheme:
             table = np.zeros(top + 1, np.int32)
             inside = numbers <= top
             table[numbers[inside]] = regions[inside]
-            return np.asarray(table[label_map])
+            return np.asarray(relabel(_narrow(label_map), table))
         order = np.argsort(numbers)
         place = np.searchsorted(numbers[order], label_map).clip(max=len(numbers) - 1)
         found = numbers[order][place] == label_map
@@ -56,10 +57,16 @@ class LabelScheme:
 
 def present_labels(label_map: NDArray[np.integer]) -> list[int]:
     """Label numbers that occur in ``label_map``, ascending, background (0) left out."""
-    if label_map.max() < 1 << 20:
-        counts = np.bincount(label_map.ravel())
-        return [int(label) for label in np.flatnonzero(counts) if label > 0]
-    return [int(label) for label in np.unique(label_map) if label > 0]
+    top = int(label_map.max())
+    found = find_labels(_narrow(label_map), top + 1) if top < 1 << 20 else np.unique(label_map)
+    return [int(label) for label in found if label > 0]
+
+
+def _narrow(label_map: NDArray[np.integer]) -> NDArray[np.integer]:
+    """``label_map`` in a dtype that the kernels take."""
+    if label_map.dtype.name in ("uint8", "int16", "int32"):
+        return label_map
+    return label_map.astype(np.int32)
 
 
 def make_scheme(

@@ -283,18 +283,15 @@ class Pipeline:
         fixed = side_name == "fixed"
         to_side = canvases.to_fixed if fixed else canvases.to_moving
         supersample = canvases.supersample_fixed if fixed else canvases.supersample_moving
-        ratio = np.float32(canvases.canvas / canvases.field)
         for channel, names in self._channel_runs(side_name):
             gather_regions(
                 side.image,
-                side.region_map,
-                (active + 1).astype(np.int32),
+                side.shapes.take(active),
                 to_side[active],
                 self._intensity(side)[active],
                 canvases.canvas,
                 channels=names,
-                # The kernel takes cells of the canvas.
-                displacement=None if field is None else field * ratio,
+                displacement=field,
                 supersample=supersample[active],
                 out=regions,
                 channel=channel,
@@ -324,8 +321,7 @@ class Pipeline:
         grid = place_canvases(plan, cells, 1, self.settings["margin"])
         covered = gather_regions(
             fixed.image,
-            fixed.region_map,
-            np.arange(1, len(plan.maps) + 1, dtype=np.int32),
+            fixed.shapes,
             grid.to_fixed,
             self._intensity(fixed),
             cells,

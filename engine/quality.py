@@ -9,8 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segreg.engine.labels import LabelScheme
-from segreg.engine.surfaces import surface_distances
-from segreg.kernels import RegionStats, jacobian_determinant, overlap, region_stats
+from segreg.kernels import (
+    JacobianSums,
+    RegionStats,
+    jacobian_determinant,
+    jacobian_sums,
+    overlap,
+    region_stats,
+    surface_distances,
+)
 
 RegionMap = NDArray[np.int32]
 
@@ -102,62 +109,49 @@ def judge(
     )
     dice = dice_of_table(overlap(warped, fixed, None, count, mode="nearest"))
     jacobian = jacobian_determinant(displacement)[0]
-    place = _places(fixed)
-    inside = np.flatnonzero(place == INSIDE)
-    folding, mean, deviation = _jacobian_by_region(
-        fixed.ravel()[inside], jacobian.ravel()[inside], count
-    )
+    sums = jacobian_sums(jacobian, fixed, count)
+    folding, mean, deviation = sums.folding_percent, sums.mean, sums.log_deviation
     voxel_ml = float(np.prod(spacing)) / 1000
     moving_stats, fixed_stats = stats
     warped_stats = region_stats(warped, jacobian, count)  # for its boxes
+    surfaces = surface_distances(fixed, warped, (fixed_stats, warped_stats), spacing)
     regions = []
     for k, name in enumerate(scheme.names):
-        distances = _region_distances(
-            fixed, warped, k + 1, (fixed_stats, warped_stats), spacing
-        )
         regions.append(
             RegionQuality(
                 name=name,
                 labels=scheme.labels[k],
                 dice_before=float(dice_before[k]),
                 dice=float(dice[k]),
-                hd95_mm=float(np.percentile(distances, 95)) if len(distances) else float("nan"),
-                surface_distance_mm=float(distances.mean()) if len(distances) else float("nan"),
+                hd95_mm=surfaces.percentile(k + 1, 95),
+                surface_distance_mm=surfaces.mean(k + 1),
                 moving_volume_ml=float(moving_stats.voxels[k + 1]) * moving_voxel_ml,
                 fixed_volume_ml=float(fixed_stats.voxels[k + 1]) * voxel_ml,
-                mean_jacobian=float(mean[k]),
-                folding_percent=float(folding[k]),
-                log_jacobian_sd=float(deviation[k]),
+                mean_jacobian=float(mean[k + 1]),
+                folding_percent=float(folding[k + 1]),
+                log_jacobian_sd=float(deviation[k + 1]),
             )
         )
     faults = _faults(regions, thresholds, float(spacing.max()))
-    return _summarise(regions, jacobian, place, inside, thresholds, faults), jacobian
+    return _summarise(regions, sums, thresholds, faults), jacobian
 
 
 def _summarise(
-    regions: list[RegionQuality],
-    jacobian: NDArray[np.float32],
-    place: NDArray[np.uint8],
-    inside: NDArray[np.intp],
-    thresholds: Thresholds,
-    faults: list[str],
+    regions: list[RegionQuality], sums: JacobianSums, thresholds: Thresholds, faults: list[str]
 ) -> Quality:
-    """Means over the regions, and the Jacobian by the place of its voxels.
-
-    ``inside`` are the flat indices of ``place == INSIDE``, which ``judge`` needs too.
-    """
-    flat = jacobian.ravel()
-    within = flat[inside]
-    seams, away = (flat[np.flatnonzero(place == p)] for p in (SEAM, BACKGROUND))
+    """Means over the regions, and the Jacobian by the place of its voxels."""
+    background, inside, seams = (
+        sums.joined(rows) for rows in (slice(0, 1), slice(1, -1), slice(-1, None))
+    )
     return Quality(
         regions=tuple(regions),
         dice_before=float(np.mean([region.dice_before for region in regions])),
         dice=float(np.mean([region.dice for region in regions])),
         hd95_mm=_mean_of_finite([region.hd95_mm for region in regions]),
-        folding_inside_percent=_folding(within),
+        folding_inside_percent=_folding(inside),
         folding_seams_percent=_folding(seams),
-        folding_background_percent=_folding(away),
-        log_jacobian_sd=_log_deviation(within),
+        folding_background_percent=_folding(background),
+        log_jacobian_sd=float(inside.log_deviation),
         thresholds=thresholds,
         faults=tuple(faults),
     )
@@ -169,67 +163,8 @@ def dice_of_table(table: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(2 * table.diagonal()[1:] / np.maximum(both[1:], 1))
 
 
-BACKGROUND, SEAM, INSIDE = 0, 1, 2
-
-
-def _places(fixed: RegionMap) -> NDArray[np.uint8]:
-    """Per voxel: inside a region, at a seam (a neighbour of another region), or background."""
-    seam = np.zeros(fixed.shape, bool)
-    for axis in range(3):
-        near = [slice(None)] * 3
-        far = [slice(None)] * 3
-        near[axis], far[axis] = slice(None, -1), slice(1, None)
-        differs = fixed[tuple(near)] != fixed[tuple(far)]
-        seam[tuple(near)] |= differs
-        seam[tuple(far)] |= differs
-    place = np.where(fixed > 0, np.uint8(INSIDE), np.uint8(BACKGROUND))
-    place[seam] = SEAM
-    return np.asarray(place)
-
-
-def _jacobian_by_region(
-    region: RegionMap, jacobian: NDArray[np.float32], count: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Folding in percent, mean, and SD of the log, of the voxels of each region 1..count."""
-
-    def total(values: NDArray[Any] | None, where: RegionMap) -> NDArray[np.float64]:
-        return np.bincount(where, weights=values, minlength=count + 1)[1:].astype(float)
-
-    voxels = total(None, region)
-    positive = jacobian > 0
-    log = np.log(jacobian[positive], dtype=np.float64)
-    where = region[positive]
-    with np.errstate(invalid="ignore", divide="ignore"):  # a region of seams only has no inside
-        folding = 100 * (1 - total(None, where) / voxels)
-        mean = total(jacobian, region) / voxels
-        log_mean = total(log, where) / total(None, where)
-        square = total((log - log_mean[where - 1]) ** 2, where) / total(None, where)
-    return folding, mean, np.sqrt(square)
-
-
-def _region_distances(
-    fixed: RegionMap,
-    warped: RegionMap,
-    number: int,
-    stats: tuple[RegionStats, RegionStats],
-    spacing: NDArray[np.float64],
-) -> NDArray[np.float32]:
-    """Surface distances of one region, searched in the box that holds it on both maps."""
-    present = [s for s in stats if s.voxels[number]]
-    # One voxel more on each side: without it a thin region would fill its box like a 2-D image.
-    low = np.maximum(np.min([s.low[number] for s in present], axis=0) - 1, 0)
-    high = np.max([s.high[number] for s in present], axis=0) + 1
-    box = tuple(slice(int(start), int(stop)) for start, stop in zip(low, high, strict=True))
-    return surface_distances(fixed[box] == number, warped[box] == number, spacing)
-
-
-def _folding(jacobian: NDArray[np.float32]) -> float:
-    return 100 * float((jacobian <= 0).mean()) if len(jacobian) else 0.0
-
-
-def _log_deviation(jacobian: NDArray[np.float32]) -> float:
-    positive = jacobian[jacobian > 0]
-    return float(np.log(positive, dtype=np.float64).std()) if len(positive) else float("nan")
+def _folding(sums: JacobianSums) -> float:
+    return float(sums.folding_percent) if sums.voxels else 0.0
 
 
 def _mean_of_finite(values: list[float]) -> float:

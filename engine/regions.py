@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segreg.engine.geometry import index_to_world
 from segreg.engine.moments import match_moments
-from segreg.kernels import RegionStats, region_stats
+from segreg.kernels import RegionShapes, RegionStats, region_shapes, region_stats
 
 Array = NDArray[np.float64]
 
@@ -18,13 +19,15 @@ Array = NDArray[np.float64]
 class Side:
     """One image with its region map (D, H, W) int32 and what one pass over both found.
 
-    ``mean`` (K, 3) and ``covariance`` (K, 3, 3) are in world mm; row k - 1 is region k.
+    ``mean`` (K, 3) and ``covariance`` (K, 3, 3) are in world mm; row k is region ``numbers[k]`` of
+    the map, and number 0 is all regions taken as one.
     """
 
     image: NDArray[np.float32]
     region_map: NDArray[np.int32]
     affine: Array
     stats: RegionStats
+    numbers: NDArray[np.int32]
     mean: Array
     covariance: Array
 
@@ -34,18 +37,36 @@ class Side:
     ) -> Side:
         """Side of ``image`` (D, H, W) on the grid of ``affine`` (voxel (x, y, z) -> RAS mm)."""
         stats = region_stats(region_map, image, count)
+        return cls._of(image, region_map, affine, stats, np.arange(1, count + 1, dtype=np.int32))
+
+    def union(self) -> Side:
+        """The same side with all its regions taken as one."""
+        return self._of(
+            self.image, self.region_map, self.affine, self.stats.union(), np.zeros(1, np.int32)
+        )
+
+    @classmethod
+    def _of(
+        cls,
+        image: NDArray[np.float32],
+        region_map: NDArray[np.int32],
+        affine: Array,
+        stats: RegionStats,
+        numbers: NDArray[np.int32],
+    ) -> Side:
         world = index_to_world(affine)
         linear, shift = world[:3, :3], world[:3, 3]
         # A voxel is a box, not a point: its own variance keeps flat regions from degenerating.
         covariance = stats.covariance[1:] + np.eye(3) / 12
+        mean = stats.mean[1:] @ linear.T + shift
         return cls(
-            image=image,
-            region_map=region_map,
-            affine=affine,
-            stats=stats,
-            mean=stats.mean[1:] @ linear.T + shift,
-            covariance=linear @ covariance @ linear.T,
+            image, region_map, affine, stats, numbers, mean, linear @ covariance @ linear.T
         )
+
+    @cached_property
+    def shapes(self) -> RegionShapes:
+        """The K regions as the kernels gather them; made once, used in every pass."""
+        return region_shapes(self.region_map, self.numbers, self.stats.boxes[1:])
 
 
 @dataclass(frozen=True)

@@ -19,31 +19,43 @@ order on axis 1. Voxel coordinates are indices, whole numbers the centres.
 from __future__ import annotations
 
 from segreg.kernels._machines import get_threads, set_threads
+from segreg.kernels.canvases import RegionShapes, gather_regions, region_shapes
 from segreg.kernels.fields import compose, integrate, invert, jacobian_determinant
 from segreg.kernels.filters import smooth, spline_coefficients
 from segreg.kernels.folds import repair_folds
 from segreg.kernels.fusion import distance_to_mask, fuse_fields
-from segreg.kernels.regions import RegionStats, gather_regions, region_stats
+from segreg.kernels.jacobians import JacobianSums, jacobian_sums
+from segreg.kernels.labels import find_labels, relabel
+from segreg.kernels.regions import RegionStats, region_stats
 from segreg.kernels.resampling import resample_field
 from segreg.kernels.sampling import overlap, warp, warp_labels
+from segreg.kernels.surfaces import SurfaceDistances, surface_distances
 
 __all__ = [
+    "JacobianSums",
+    "RegionShapes",
     "RegionStats",
+    "SurfaceDistances",
     "compose",
     "distance_to_mask",
+    "find_labels",
     "fuse_fields",
     "gather_regions",
     "get_threads",
     "integrate",
     "invert",
     "jacobian_determinant",
+    "jacobian_sums",
     "overlap",
+    "region_shapes",
     "region_stats",
+    "relabel",
     "repair_folds",
     "resample_field",
     "set_threads",
     "smooth",
     "spline_coefficients",
+    "surface_distances",
     "warp",
     "warp_labels",
 ]

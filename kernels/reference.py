@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from segreg.kernels.jacobians import JacobianSums
 from segreg.kernels.regions import RegionStats
 
 Array = NDArray[Any]
@@ -182,10 +183,11 @@ def gather_regions(
             points = _indices((canvas,) * 3) + offset.reshape(3, 1, 1, 1)
             if displacement is not None:
                 ratio = displacement.shape[-1] / canvas
-                points = points + _sample_field(displacement[k], (points + 0.5) * ratio - 0.5)
+                field = _sample_field(displacement[k], (points + 0.5) * ratio - 0.5)
+                points = points + field / ratio
             points = _apply(maps[k], points)
             value = np.clip((_sample(image, points) - window[k, 0]) * window[k, 1], -1, 1)
-            mask = _sample_mask(regions == number, points)
+            mask = _sample_mask(regions == number if number else regions > 0, points)
             kinds = {"image": value, "mask": mask, "masked_image": value * mask}
             batch[k] += np.stack([kinds[c] for c in channels])
         batch[k] /= counts[k].prod()
@@ -220,6 +222,42 @@ def jacobian_determinant(displacement: Array) -> Array:
         rows.append(np.stack(slopes, axis=-1))
     determinant: Array = np.linalg.det(np.stack(rows, axis=-2))
     return determinant
+
+
+def jacobian_sums(jacobian: Array, regions: Array, count: int) -> JacobianSums:
+    """See ``segreg.kernels.jacobian_sums``."""
+    padded = np.pad(regions, 1, mode="edge")
+    shifted = [np.roll(padded, s, a)[1:-1, 1:-1, 1:-1] for s in (-1, 1) for a in range(3)]
+    seam = np.any([other != regions for other in shifted], axis=0)
+    row = np.where(seam | (regions < 0) | (regions > count), count + 1, regions)
+    table = np.zeros((5, count + 2))
+    for k in range(count + 2):
+        values = jacobian[row == k].astype(np.float64)
+        logs = np.log(values[values > 0])
+        table[:2, k] = len(values), len(logs)
+        if 1 <= k <= count:
+            table[2:, k] = values.sum(), logs.sum(), (logs**2).sum()
+    return JacobianSums(*table[:2].astype(np.int64), *table[2:])
+
+
+def _outline(mask: Array) -> Array:
+    """Indices (n, 3) of the voxels with a face neighbour outside; beyond the volume is outside."""
+    thick = [(1, 1) if n > 1 else (0, 0) for n in mask.shape]
+    padded = np.pad(mask, thick)
+    inner = padded.copy()
+    for axis, (border, _) in enumerate(thick):
+        for step in (-1, 1) if border else ():
+            inner &= np.roll(padded, step, axis)
+    return np.argwhere(padded & ~inner) - [border for border, _ in thick]
+
+
+def surface_distances(first: Array, second: Array, region: int, spacing: ArrayLike) -> Array:
+    """All distances of one region, sorted; see ``segreg.kernels.surface_distances``."""
+    one, other = (_outline(side == region) * np.asarray(spacing) for side in (first, second))
+    if not (len(one) and len(other)):
+        return np.zeros(0)
+    between = np.sqrt(((one[:, None] - other[None]) ** 2).sum(axis=-1))
+    return np.sort(np.concatenate([between.min(axis=1), between.min(axis=0)]))
 
 
 def invert(

@@ -5,6 +5,28 @@
 
 namespace segreg {
 
+// Of eight labels at the corners of a cell (x runs fastest) the one with the largest trilinear
+// weight at the fractions z, y, x; of equals the smaller. Without branches: the host vectorises it.
+template <typename Label>
+SEGREG_BODY Label winner(const Label label[8], float z, float y, float x) {
+    const float rows[4] = {(1.0f - z) * (1.0f - y), (1.0f - z) * y, z * (1.0f - y), z * y};
+    float weight[8];
+    SEGREG_UNROLL
+    for (int i = 0; i < 8; ++i) weight[i] = rows[i / 2] * (i & 1 ? x : 1.0f - x);
+    Label best = label[0];
+    float most_votes = -1.0f;
+    SEGREG_UNROLL
+    for (int i = 0; i < 8; ++i) {
+        float votes = 0.0f;
+        SEGREG_UNROLL
+        for (int j = 0; j < 8; ++j) votes += label[j] == label[i] ? weight[j] : 0.0f;
+        const bool wins = (votes > most_votes) | ((votes == most_votes) & (label[i] < best));
+        most_votes = wins ? votes : most_votes;
+        best = wins ? label[i] : best;
+    }
+    return best;
+}
+
 // The label with the largest trilinear weight; of equals the smaller label.
 template <typename Label>
 SEGREG_BODY Label vote(const Label* labels, Grid grid, Vector p) {
@@ -13,28 +35,7 @@ SEGREG_BODY Label vote(const Label* labels, Grid grid, Vector p) {
         labels[c.row00 + c.x.low], labels[c.row00 + c.x.high], labels[c.row01 + c.x.low],
         labels[c.row01 + c.x.high], labels[c.row10 + c.x.low], labels[c.row10 + c.x.high],
         labels[c.row11 + c.x.low], labels[c.row11 + c.x.high]};
-    bool alike = true;
-    for (int i = 1; i < 8; ++i) alike = alike & (label[i] == label[0]);
-    if (alike) return label[0];
-
-    float weight[8];
-    for (int i = 0; i < 8; ++i) {
-        const float z = i & 4 ? c.z.fraction : 1.0f - c.z.fraction;
-        const float y = i & 2 ? c.y.fraction : 1.0f - c.y.fraction;
-        const float x = i & 1 ? c.x.fraction : 1.0f - c.x.fraction;
-        weight[i] = z * y * x;
-    }
-    Label best = label[0];
-    float most_votes = -1.0f;
-    for (int i = 0; i < 8; ++i) {
-        float votes = 0.0f;
-        for (int j = 0; j < 8; ++j) votes += label[j] == label[i] ? weight[j] : 0.0f;
-        if (votes > most_votes || (votes == most_votes && label[i] < best)) {
-            most_votes = votes;
-            best = label[i];
-        }
-    }
-    return best;
+    return winner(label, c.z.fraction, c.y.fraction, c.x.fraction);
 }
 
 template <typename Label>
@@ -76,6 +77,14 @@ SEGREG_BODY void count_pair(Pairs& pairs, int fixed, int warped) {
         pairs.current = entry;
     }
     ++pairs.run;
+}
+
+// The number a label is replaced by: its entry in the table, 0 beyond it.
+template <typename Label>
+SEGREG_BODY int relabelled(Label label, const int* table, int size) {
+    const bool known = (label >= 0) & ((int)label < size);
+    const int entry = table[known ? (int)label : 0];
+    return known ? entry : 0;
 }
 
 }  // namespace segreg

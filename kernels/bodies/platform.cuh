@@ -11,8 +11,18 @@
 #define SEGREG_BODY static inline __attribute__((always_inline))
 #endif
 
+// The next loop of few turns becomes straight code, its arrays registers.
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define SEGREG_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__) && !defined(__clang__)
+#define SEGREG_UNROLL _Pragma("GCC unroll 8")
+#else
+#define SEGREG_UNROLL
+#endif
+
 #if !defined(__CUDACC_RTC__)
 #include <math.h>
+#include <string.h>
 #endif
 
 // The next loop is not unrolled on the GPU, where that would cost registers.
@@ -104,6 +114,26 @@ SEGREG_BODY int border_index(int index, int length, int mirror) {
     const int period = 2 * length - 2;
     index = (index < 0 ? -index : index) % period;
     return index < length ? index : period - index;
+}
+
+SEGREG_BODY unsigned bits_of(float value) {
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+    return __float_as_uint(value);
+#else
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+#endif
+}
+
+SEGREG_BODY float float_of(unsigned bits) {
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+    return __uint_as_float(bits);
+#else
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+#endif
 }
 
 SEGREG_BODY Affine load_affine(const float* values) {

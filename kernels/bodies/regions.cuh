@@ -1,7 +1,7 @@
-// Regions: counts and moments of each, and the canvas that a network sees of each.
+// Regions: counts and moments of each.
 #pragma once
 
-#include "interpolation.cuh"
+#include "platform.cuh"
 
 namespace segreg {
 
@@ -89,100 +89,6 @@ SEGREG_BODY void sum_rows(const int* regions, const float* image, Grid grid, int
         add_row(regions + row * grid.width, image + row * grid.width, grid.width,
                 (int)(row / grid.height), (int)(row % grid.height), count, m, sums);
     }
-}
-
-// The two neighbours of a position on one axis and their trilinear weights, which fall to zero
-// outside the volume. An axis of one voxel has no outside.
-struct Hats {
-    int low, high;
-    float low_hat, high_hat;
-};
-
-SEGREG_BODY float hat(float distance) {
-    const float h = 1.0f - fabsf(distance);
-    return h > 0.0f ? h : 0.0f;
-}
-
-SEGREG_BODY Hats hats(float position, int length) {
-    Hats h;
-    h.low = least((int)clamp(position, 0.0f, (float)(length - 1)), most(length - 2, 0));
-    h.high = least(h.low + 1, length - 1);
-    h.low_hat = length > 1 ? hat(position - (float)h.low) : 1.0f;
-    h.high_hat = length > 1 ? hat(position - (float)h.high) : 0.0f;
-    return h;
-}
-
-// One region's canvas.
-struct Canvas {
-    Affine affine;  // canvas index -> image voxel
-    const float* displacement;  // null for none
-    Grid field;
-    float ratio;  // field cells to a canvas cell
-    int region;
-    float centre, scale;
-    int samples_z, samples_y, samples_x, samples;
-};
-
-SEGREG_BODY Canvas canvas_of(int k, const int* indices, const float* affines,
-                             const float* intensity, const float* displacement, int field_side,
-                             const int* supersample, int side) {
-    Canvas c;
-    c.affine = load_affine(affines + 12 * k);
-    c.field.depth = c.field.height = c.field.width = field_side;
-    c.displacement = displacement ? displacement + 3 * voxels_of(c.field) * k : displacement;
-    c.ratio = (float)field_side / (float)side;
-    c.region = indices[k];
-    c.centre = intensity[2 * k];
-    c.scale = intensity[2 * k + 1];
-    c.samples_z = supersample ? supersample[3 * k] : 1;
-    c.samples_y = supersample ? supersample[3 * k + 1] : 1;
-    c.samples_x = supersample ? supersample[3 * k + 2] : 1;
-    c.samples = c.samples_z * c.samples_y * c.samples_x;
-    return c;
-}
-
-// Place of a sub-sample in its cell, from the cell's centre.
-SEGREG_BODY Vector subsample(const Canvas& c, int index) {
-    const int x = index % c.samples_x;
-    const int y = index / c.samples_x % c.samples_y;
-    const int z = index / c.samples_x / c.samples_y;
-    return make_vector(((float)z + 0.5f) / (float)c.samples_z - 0.5f,
-                       ((float)y + 0.5f) / (float)c.samples_y - 0.5f,
-                       ((float)x + 0.5f) / (float)c.samples_x - 0.5f);
-}
-
-// c + u(c), u on cells of its own over the same canvas.
-SEGREG_BODY Vector displaced(const Canvas& c, Vector cell) {
-    const Vector q =
-        make_vector((cell.z + 0.5f) * c.ratio - 0.5f, (cell.y + 0.5f) * c.ratio - 0.5f,
-                    (cell.x + 0.5f) * c.ratio - 0.5f);
-    return add(cell, interpolate_vector(c.displacement, c.field, q));
-}
-
-// The image at one position, as the network sees it.
-SEGREG_BODY float region_value(const float* image, Grid grid, const Canvas& canvas, Vector p) {
-    const float value = interpolate(image, corners(grid, p));
-    return clamp((value - canvas.centre) * canvas.scale, -1.0f, 1.0f);
-}
-
-// The share of the region at one position.
-SEGREG_BODY float region_mask(const int* regions, Grid grid, int region, Vector p) {
-    const Hats z = hats(p.z, grid.depth);
-    const Hats y = hats(p.y, grid.height);
-    const Hats x = hats(p.x, grid.width);
-    const int rows[4] = {(z.low * grid.height + y.low) * grid.width,
-                         (z.low * grid.height + y.high) * grid.width,
-                         (z.high * grid.height + y.low) * grid.width,
-                         (z.high * grid.height + y.high) * grid.width};
-    const float weights[4] = {z.low_hat * y.low_hat, z.low_hat * y.high_hat,
-                              z.high_hat * y.low_hat, z.high_hat * y.high_hat};
-    float mask = 0.0f;
-    for (int i = 0; i < 4; ++i) {
-        const float low = regions[rows[i] + x.low] == region ? x.low_hat : 0.0f;
-        const float high = regions[rows[i] + x.high] == region ? x.high_hat : 0.0f;
-        mask += weights[i] * (low + high);
-    }
-    return mask;
 }
 
 }  // namespace segreg

@@ -46,6 +46,8 @@ std::string type_name() {
         return "int";
     } else if constexpr (std::is_same_v<T, short>) {
         return "short";
+    } else if constexpr (std::is_same_v<T, unsigned short>) {
+        return "unsigned short";
     } else if constexpr (std::is_same_v<T, unsigned char>) {
         return "unsigned char";
     } else {

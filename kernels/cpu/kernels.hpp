@@ -34,6 +34,12 @@ void warp_labels(int64 size, const int* labels, int moving_depth, int moving_hei
                  int moving_width, const float* displacement, int depth, int height,
                  int width, Affine affine, int nearest, int* warped);
 
+void relabel(int64 size, const unsigned char* labels, int bytes, const int* table, int table_size,
+             int* regions);
+
+void mark_labels(int64 size, const unsigned char* labels, int bytes, int limit, int tables,
+                 unsigned char* seen);
+
 void overlap(int64 size, const int* moving, int moving_depth, int moving_height,
              int moving_width, const int* fixed, const float* displacement, int depth,
              int height, int width, Affine affine, int nearest, int count, int tables,
@@ -42,17 +48,36 @@ void overlap(int64 size, const int* moving, int moving_depth, int moving_height,
 void region_stats(int64 size, const int* regions, const float* image, int depth, int height,
                   int width, int count, int64* moments, double* intensities);
 
-void gather_regions(int64 size, const int* regions, const float* image, int depth, int height,
-                    int width, const int* indices, const float* affines, const float* intensity,
-                    const float* displacement, int field_side, const int* supersample, int side,
-                    int channels, int masked_channel, int mask_channel, int image_channel,
-                    float* batch);
+void shape_regions(int64 size, const int* regions, int depth, int height, int width,
+                   const int* indices, const int* boxes, const int64* begins, int count,
+                   unsigned char* bytes);
+
+void gather_regions(int64 size, const float* image, int depth, int height, int width,
+                    const unsigned char* shapes, const int64* begins, const int* boxes,
+                    const float* affines, const float* intensity, const float* displacement,
+                    int field_side, const int* supersample, int side, int channels,
+                    int masked_channel, int mask_channel, int image_channel, float* batch,
+                    unsigned short* halves);
 
 void distance_rows(int64 size, const unsigned char* mask, int length, const float* spacing,
                    int rows_each, float* squares);
 
 void distance_axis(int64 size, const float* squares, int depth, int height, int width,
                    const float* spacing, int axis, int root, float* distances);
+
+void jacobian_sums(int64 size, const int* regions, const float* jacobian, int depth, int height,
+                   int width, int count, int64* counts, double* sums);
+
+void outline(int64 size, const int* regions, int depth, int height, int width, short* outlines);
+
+void near_surfaces(int64 size, const short* outline, const short* others, int depth, int height,
+                   int width, const int* offsets, const int* steps, const int* bins,
+                   int offset_count, const int* reach, int count, int tables, int64* counts,
+                   unsigned char* far);
+
+void far_surfaces(int64 size, const int* voxels, const short* outline, const short* others,
+                  int depth, int height, int width, const int* boxes, const float* spacing,
+                  float* squares);
 
 void fuse_fields(int64 size, const int* regions, int depth, int height, int width,
                  const float* fields, const float* distances, int count, int field_depth,

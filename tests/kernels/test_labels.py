@@ -1,11 +1,11 @@
-"""warp_labels and overlap."""
+"""warp_labels, overlap, and the numbers of labels."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from segreg.kernels import overlap, reference, warp, warp_labels
+from segreg.kernels import find_labels, overlap, reference, relabel, warp, warp_labels
 
 SIZES = [((1, 5, 7), (1, 5, 7)), ((19, 3, 11), (9, 12, 13)), ((13, 10, 7), (2, 3, 1))]
 AFFINE = np.array([[0.9, 0.1, 0.0, 1.0], [-0.1, 1.1, 0.05, -1.0], [0.0, 0.02, 0.8, 0.5]])
@@ -122,3 +122,44 @@ def test_overlap_refuses_labels_beyond_count(machine, random_labels, side, label
     pair[side][1, 2, 3] = label
     with pytest.raises(ValueError, match="expected labels 0 to 3, got others in 1 voxels"):
         overlap(machine.put(pair["moving"]), machine.put(pair["fixed"]), None, 3)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32"])
+@pytest.mark.parametrize("shape", [(3, 5, 7), (1,), (70_003,)], ids=str)
+def test_relabel_is_a_table_look_up(machine, rng, dtype, shape):
+    labels = rng.integers(0, 100, shape).astype(dtype)
+    table = rng.integers(-5, 5000, 60)
+    result = machine.get(relabel(machine.put(labels), table))
+    assert result.dtype == np.int32
+    np.testing.assert_array_equal(result, np.where(labels < 60, table[np.minimum(labels, 59)], 0))
+
+
+def test_relabel_of_a_view_and_of_negative_labels(machine):
+    labels = np.array([[0, 1, -1], [2, -32768, 1]], np.int16)
+    result = machine.get(relabel(machine.put(labels).T, [4, 5, 6]))
+    np.testing.assert_array_equal(result, [[4, 6], [5, 0], [0, 5]])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32"])
+def test_find_labels_agrees_with_numpy(machine, rng, dtype):
+    labels = rng.choice([0, 3, 4, 77, 126], (9, 40, 11)).astype(dtype)
+    found = find_labels(machine.put(labels), 127)
+    np.testing.assert_array_equal(found, [0, 3, 4, 77, 126])
+    np.testing.assert_array_equal(find_labels(machine.put(labels), 77), [0, 3, 4])
+    np.testing.assert_array_equal(find_labels(machine.put(labels).T[:1], 127), found)
+
+
+def test_find_labels_leaves_out_negative_ones(machine):
+    assert find_labels(machine.put(np.array([-1, 5, -32768, 0], np.int16)), 6).tolist() == [0, 5]
+
+
+def test_vote_on_smooth_maps_agrees_with_reference(machine, smooth_field, random_labels):
+    """Most cells lie inside one label, as in organs; the others are voted on apart."""
+    labels = random_labels((20, 21, 45), 3).repeat(2, axis=2)
+    labels[labels == 3] = -(2**31)  # a number like any other
+    field = smooth_field((18, 20, 70), 1.5)
+    result = machine.get(warp_labels(machine.put(labels), machine.put(field)))
+    clear = clear_votes(labels, field, None)
+    expected = reference.warp_labels(labels, field)
+    np.testing.assert_array_equal(result[clear], expected[clear])
+    assert (result == -(2**31)).any()

@@ -17,18 +17,23 @@ from segreg.kernels import (
     _machines,
     compose,
     distance_to_mask,
+    find_labels,
     fuse_fields,
     gather_regions,
     get_threads,
     integrate,
     invert,
     jacobian_determinant,
+    jacobian_sums,
     overlap,
+    region_shapes,
     region_stats,
+    relabel,
     repair_folds,
     set_threads,
     smooth,
     spline_coefficients,
+    surface_distances,
     warp,
     warp_labels,
 )
@@ -54,11 +59,14 @@ def everything(rng):
     regions = rng.integers(0, 4, shape).astype(np.int32)
     maps = np.tile(np.eye(3, 4), (3, 1, 1))
     ones = np.ones((3, 3))
-    canvases = gather_regions(image[0, 0], regions, [1, 2, 3], maps, np.ones((3, 2)), 24)
+    shapes = region_shapes(regions, [1, 2, 3])
+    canvases = gather_regions(image[0, 0], shapes, maps, np.ones((3, 2)), 24)
     distances = distance_to_mask(canvases[:, 1] > 0.5, ones)
     fields = rng.standard_normal((3, 3, 24, 24, 24)).astype(np.float32)
     elsewhere = fields[0], maps[0], maps[0]
     stats = region_stats(regions, image[0, 0], 3)
+    surfaces = surface_distances(regions, regions[::-1].copy(), (stats, stats), [3, 1, 1])
+    sums = jacobian_sums(jacobian_determinant(field)[0], regions, 3)
     return [
         warp(image, field),
         warp(image, field, mode="nearest"),
@@ -77,7 +85,11 @@ def everything(rng):
         distances,
         fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, 5.0),
         fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, np.full((4, 4), 3.0)),
+        find_labels(regions, 9),
+        relabel(regions, [0, 7, 5, 9]),
         *vars(stats).values(),
+        *vars(surfaces).values(),
+        *vars(sums).values(),
     ]
 
 
@@ -98,7 +110,7 @@ def test_both_machines_have_the_same_kernels_with_the_same_parameters(cuda_kerne
     }
     variants = {name: types.pop(name) for name in list(types) if name.endswith("_quads")}
     assert types == dict(_cpu.signatures)
-    assert len(types) >= 17
+    assert len(types) >= 24
     assert len(variants) >= 2
     for name, parameters in variants.items():
         assert parameters == types[name.removesuffix("_quads")]

@@ -1,0 +1,77 @@
+// Canvases: what a network sees of each region.
+#pragma once
+
+#include "shapes.cuh"
+
+namespace segreg {
+
+// One region's canvas.
+struct Canvas {
+    Affine affine;  // canvas index -> image voxel
+    const float* displacement;  // null for none
+    Grid field;
+    float ratio;  // field cells to a canvas cell
+    float centre, scale;
+    int samples_z, samples_y, samples_x, samples;
+};
+
+SEGREG_BODY Canvas canvas_of(int k, const float* affines, const float* intensity,
+                             const float* displacement, int field_side, const int* supersample,
+                             int side) {
+    Canvas c;
+    c.affine = load_affine(affines + 12 * k);
+    c.field.depth = c.field.height = c.field.width = field_side;
+    c.displacement = displacement ? displacement + 3 * voxels_of(c.field) * k : displacement;
+    c.ratio = (float)field_side / (float)side;
+    c.centre = intensity[2 * k];
+    c.scale = intensity[2 * k + 1];
+    c.samples_z = supersample[3 * k];
+    c.samples_y = supersample[3 * k + 1];
+    c.samples_x = supersample[3 * k + 2];
+    c.samples = c.samples_z * c.samples_y * c.samples_x;
+    return c;
+}
+
+// Place of a sub-sample in its cell, from the cell's centre.
+SEGREG_BODY Vector subsample(const Canvas& c, int index) {
+    const int x = index % c.samples_x;
+    const int y = index / c.samples_x % c.samples_y;
+    const int z = index / c.samples_x / c.samples_y;
+    return make_vector(((float)z + 0.5f) / (float)c.samples_z - 0.5f,
+                       ((float)y + 0.5f) / (float)c.samples_y - 0.5f,
+                       ((float)x + 0.5f) / (float)c.samples_x - 0.5f);
+}
+
+// Place of a canvas position on the field's own cells over the same canvas, along one axis.
+SEGREG_BODY float field_position(const Canvas& c, float position) {
+    return (position + 0.5f) * c.ratio - 0.5f;
+}
+
+// c + u(c), u in cells of the field.
+SEGREG_BODY Vector displaced(const Canvas& c, Vector cell) {
+    const Vector q = make_vector(field_position(c, cell.z), field_position(c, cell.y),
+                                 field_position(c, cell.x));
+    const Vector u = interpolate_vector(c.displacement, c.field, q);
+    const float width = 1.0f / c.ratio;
+    return make_vector(cell.z + width * u.z, cell.y + width * u.y, cell.x + width * u.x);
+}
+
+// The image at one position, as the network sees it.
+SEGREG_BODY float region_value(const float* image, Grid grid, const Canvas& canvas, Vector p) {
+    const float value = interpolate(image, corners(grid, p));
+    return clamp((value - canvas.centre) * canvas.scale, -1.0f, 1.0f);
+}
+
+// A number as IEEE half precision, rounded to nearest, of equals to even.
+SEGREG_BODY unsigned short half_of(float value) {
+    const unsigned bits = bits_of(value);
+    const unsigned size = bits & 0x7fffffffu;
+    // Below 2^-14 halves are multiples of 2^-24, as floats are from 0.5 on.
+    const unsigned small = bits_of(float_of(size) + 0.5f) - 0x3f000000u;
+    const unsigned normal = (size + 0xfffu + ((size >> 13) & 1u) - 0x38000000u) >> 13;
+    const unsigned special = size > 0x7f800000u ? 0x7e00u : 0x7c00u;
+    const unsigned half = size < 0x38800000u ? small : size < 0x477ff000u ? normal : special;
+    return (unsigned short)(half | ((bits >> 16) & 0x8000u));
+}
+
+}  // namespace segreg

@@ -1,0 +1,29 @@
+#include "jacobians.cuh"
+
+#include "edges.hpp"
+#include "kernels.hpp"
+
+namespace segreg {
+
+// Range number `table` of `size` adds the rows from table * rows / size on to its own tables.
+void jacobian_sums(int64 size, const int* regions, const float* jacobian, int depth, int height,
+                   int width, int count, int64* counts, double* sums) {
+    const Grid grid = {depth, height, width};
+    const int64 rows = (int64)depth * height;
+    parallel_ranges(size, 1, [&](int64 table, int64) {
+        std::vector<unsigned char> edges(width);
+        int64* own_counts = counts + table * (count + 2) * JACOBIAN_COUNTS;
+        double* own_sums = sums + table * (count + 2) * JACOBIAN_SUMS;
+        const int64 end = (table + 1) * rows / size;
+        for (int64 i = table * rows / size; i < end; ++i) {
+            const Row r = row_of(i, grid);
+            edge_row(regions, grid, r, edges.data());
+            for (int x = 0; x < width; ++x) {
+                add_jacobian(regions[r.begin + x], edges[x] != 0, jacobian[r.begin + x], count,
+                             own_counts, own_sums);
+            }
+        }
+    });
+}
+
+}  // namespace segreg

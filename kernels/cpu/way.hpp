@@ -1,0 +1,20 @@
+// From the fixed grid to the moving one, a row at a time.
+#pragma once
+
+#include "interpolation.cuh"
+#include "launch.hpp"
+
+namespace segreg {
+
+// The two grids and the way between them.
+struct Way {
+    Grid moving, fixed;
+    const float* displacement;
+    Affine affine;
+};
+
+// Positions in the moving grid of one fixed row: (3, width), components apart. `displacement` is
+// that of the row's batch entry.
+void row_positions(const Way& way, const float* displacement, Row r, float* positions);
+
+}  // namespace segreg

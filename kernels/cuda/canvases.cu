@@ -1,0 +1,76 @@
+// Canvases on the GPU: one thread a cell of a shape or of a canvas.
+#include "canvases.cuh"
+#include "threads.cuh"
+
+using namespace segreg;
+
+SEGREG_BODY void store(float value, Index place, float* batch,
+                                      unsigned short* halves) {
+    if (halves) {
+        halves[place] = half_of(value);
+    } else {
+        batch[place] = value;
+    }
+}
+
+extern "C" __global__ void shape_regions(int64 size, const int* regions, int depth, int height,
+                                         int width, const int* indices, const int* boxes,
+                                         const int64* begins, int count, unsigned char* bytes) {
+    const int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (item >= size) return;
+    int k = 0;
+    for (int end = count; end - k > 1;) {  // the last region that begins at or before the byte
+        const int middle = (k + end) / 2;
+        if (begins[middle] <= item) {
+            k = middle;
+        } else {
+            end = middle;
+        }
+    }
+    const Grid grid = {depth, height, width};
+    const Shape shape = shape_of(boxes + 6 * k, grid, begins[k]);
+    const Grid cells = {shape.z.cells, shape.y.cells, shape.x.cells};
+    if (item - begins[k] >= voxels_of(cells)) return;  // between two shapes
+    const Place p = place_of(item - begins[k], cells);
+    bytes[item] = shape_byte(regions, grid, shape, indices[k], p.z, p.y, p.x);
+}
+
+extern "C" __global__ void gather_regions(
+    int64 size, const float* image, int depth, int height, int width, const unsigned char* shapes,
+    const int64* begins, const int* boxes, const float* affines, const float* intensity,
+    const float* displacement, int field_side, const int* supersample, int side, int channels,
+    int masked_channel, int mask_channel, int image_channel, float* batch,
+    unsigned short* halves) {
+    const Grid grid = {depth, height, width};
+    const Grid cells = {side, side, side};
+    const Index voxels = voxels_of(cells);
+    for_each_voxel(size, cells, [&](const Run& run, int i) {
+        const int k = (int)run.batch;
+        const Canvas canvas =
+            canvas_of(k, affines, intensity, displacement, field_side, supersample, side);
+        const Shape shape = shape_of(boxes + 6 * k, grid, begins[k]);
+        const unsigned* words = (const unsigned*)(shapes + shape.begin);
+        float value = 0.0f, mask = 0.0f, masked = 0.0f;
+        for (int j = 0; j < canvas.samples; ++j) {
+            Vector cell = add(voxel_of(run, i), subsample(canvas, j));
+            if (displacement) cell = displaced(canvas, cell);
+            const Vector p = apply(canvas.affine, cell);
+            const float m = shape_mask(words, shape, p);
+            // Outside the region only the plain image has something to show.
+            if (image_channel < 0 && !(m > 0.0f)) continue;
+            const float v = region_value(image, grid, canvas, p);
+            value += v;
+            mask += m;
+            masked += v * m;
+        }
+        const float weight = 1.0f / (float)canvas.samples;
+        const Index first = run.batch * channels * voxels + index_of(run, i);
+        if (image_channel >= 0) {
+            store(value * weight, first + image_channel * voxels, batch, halves);
+        }
+        if (mask_channel >= 0) store(mask * weight, first + mask_channel * voxels, batch, halves);
+        if (masked_channel >= 0) {
+            store(masked * weight, first + masked_channel * voxels, batch, halves);
+        }
+    });
+}
