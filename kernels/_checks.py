@@ -108,7 +108,8 @@ def check_affine(name: str, affine: ArrayLike | None) -> NDArray[np.float32]:
         raise ValueError(
             f"{name}: expected a (3, 4) or (4, 4) affine on (z, y, x) indices, got {table.shape}."
         )
-    return check_parameters(name, table, (3, 4))
+    parameters: NDArray[np.float32] = check_parameters(name, table, (3, 4))
+    return parameters
 
 
 def check_integers(name: str, values: ArrayLike, shape: Shape) -> Array:

@@ -216,7 +216,8 @@ def invert(
         shape = grid
     if len(shape) != 3:
         raise ValueError(f"shape: expected (depth, height, width), got {tuple(shape)}.")
-    shape = tuple(check_count("shape", length, 1) for length in shape)
+    depth, height, width = (check_count("shape", length, 1) for length in shape)
+    shape = (depth, height, width)
     check_volume("shape", shape)
     to_fixed = by_value(check_affine("affine", affine))
     begin = by_value(check_affine("guess", guess))
@@ -224,7 +225,7 @@ def invert(
     out = check_out(machine, "out", out, (1, 3, *shape), "float32", displacement)
     residual = check_out(machine, "residual", residual, shape, "float32", displacement, out)
     machine.launch(
-        "invert", shape, displacement, *grid, to_fixed, begin, *shape, steps, _TOLERANCE,
-        out, residual,
+        "invert", (depth, height, width), displacement, *grid, to_fixed, begin,
+        depth, height, width, steps, _TOLERANCE, out, residual,
     )  # fmt: skip
     return out, residual

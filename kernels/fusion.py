@@ -153,10 +153,9 @@ def fuse_fields(
     positions = check_parameters("to_voxel", to_voxel, (k, 3, 4))
     falloff, pairs = _reaches(reach, k)
     elsewhere = check_array(machine, "background field", background[0], "3 d h w")
-    to_cell, elsewhere_position = background[1:]
-    if not on_device(to_cell):
-        to_cell = np.asarray(to_cell)
+    to_cell: Array = background[1] if on_device(background[1]) else np.asarray(background[1])
     elsewhere_scale = _scales("background to_field", to_cell[None], 1)
+    elsewhere_position: Array = background[2]
     if not on_device(elsewhere_position):
         elsewhere_position = check_affine("background to_voxel", elsewhere_position)
     elsewhere_position = check_parameters("background to_voxel", elsewhere_position, (3, 4))
