@@ -6,7 +6,7 @@ The same table serves NumPy and CuPy, so every operation has the same inputs on 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,14 @@ class Operation:
     """Shape and dtype of what the operation writes to, by keyword; "scratch" moves no byte that
     must move."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    prepared: Callable[[Arguments], Arguments] = lambda arguments: arguments
+    """What is made of the inputs where they lie, before the operation."""
     rounds: Callable[[Arguments], int] = lambda arguments: 1
     """How often everything must be read and written."""
     margin: Callable[[Shape], int] | None = None
     """How far away the voxels lie that one voxel depends on; None where it may depend on all."""
+    waits: bool = False
+    """Whether it counts on the host or has no buffers, so that no graph can hold it."""
     tolerance: float = 1e-3
     """Largest absolute difference to the reference that counts as right."""
     ties: float = 0.0
@@ -45,7 +49,7 @@ class Operation:
 
     def arguments(self, xp: Any, shape: Shape) -> Arguments:
         """Keyword arguments with their arrays, tables and buffers in ``xp``: NumPy or CuPy."""
-        given = {name: _moved(xp, value) for name, value in self.inputs(shape).items()}
+        given = self.prepared({n: _moved(xp, value) for n, value in self.inputs(shape).items()})
         return {**given, **self.options, **self.empty_buffers(xp, shape)}
 
     def empty_buffers(self, xp: Any, shape: Shape) -> Arguments:
@@ -56,7 +60,7 @@ class Operation:
         return getattr(kernels, self.function)(**arguments)
 
     def expected(self, arguments: Arguments) -> Any:
-        """What ``segreg.kernels.reference`` makes of the same arguments, all in NumPy."""
+        """What ``segreg.kernels.reference`` makes of the unprepared arguments, all in NumPy."""
         written = ("out", "scratch", "residual")
         given = {name: value for name, value in arguments.items() if name not in written}
         return getattr(reference, self.function)(**given)
@@ -76,6 +80,15 @@ class Operation:
         return self.rounds(arguments) * sum(int(a.nbytes) for a in _arrays(given.values()))
 
 
+def parts(result: Any) -> list[Any]:
+    """The arrays of a result, whatever holds them."""
+    if is_dataclass(result):
+        return [getattr(result, f.name) for f in fields(result)]
+    if isinstance(result, tuple):
+        return [array for entry in result for array in parts(entry)]
+    return [result if hasattr(result, "dtype") else np.asarray(result)]
+
+
 def _moved(xp: Any, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_moved(xp, part) for part in value)
@@ -86,6 +99,8 @@ def _arrays(values: Any) -> Iterator[Any]:
     for value in values:
         if isinstance(value, tuple):
             yield from _arrays(value)
+        elif isinstance(value, kernels.RegionShapes):
+            yield value.bytes
         elif hasattr(value, "nbytes"):
             yield value
 
@@ -200,6 +215,13 @@ def _gather(shape: Shape) -> Arguments:
     }
 
 
+def _shaped(arguments: Arguments) -> Arguments:
+    """With the shapes of the regions in place of their map."""
+    shapes = kernels.region_shapes(arguments["regions"], arguments["indices"])
+    others = {n: value for n, value in arguments.items() if n not in ("regions", "indices")}
+    return {**others, "shapes": shapes}
+
+
 def _field_buffer(shape: Shape) -> Buffers:
     return {"out": ((1, 3, *shape), "float32")}
 
@@ -268,7 +290,7 @@ OPERATIONS = (
         margin=_near,
         ties=1e-4,
     ),
-    Operation("overlap", "overlap", _pair, options={"count": OCTANTS}, ties=1e-4),
+    Operation("overlap", "overlap", _pair, options={"count": OCTANTS}, ties=1e-4, waits=True),
     Operation(
         "compose",
         "compose",
@@ -313,8 +335,25 @@ OPERATIONS = (
         "region_stats",
         lambda shape: {"regions": regions(shape), "image": image(shape)},
         options={"count": OCTANTS},
+        waits=True,
     ),
-    Operation("gather_regions", "gather_regions", _gather, _canvas_buffer),
+    Operation(
+        "gather_regions", "gather_regions", _gather, _canvas_buffer, prepared=_shaped
+    ),
+    Operation(
+        "jacobian_sums",
+        "jacobian_sums",
+        lambda shape: {"jacobian": 1 + image(shape) / 4, "regions": regions(shape)},
+        options={"count": OCTANTS},
+        waits=True,
+    ),
+    Operation(
+        "relabel",
+        "relabel",
+        lambda shape: {"labels": regions(shape), "table": np.arange(OCTANTS + 1)[::-1].copy()},
+        rounds=lambda arguments: 2,  # the result is as large as what is read
+        waits=True,
+    ),
     Operation(
         "distance_to_mask",
         "distance_to_mask",
@@ -328,6 +367,7 @@ OPERATIONS = (
         lambda shape: {"displacement": _folded(shape)},
         _field_buffer,
         {"iterations": 4},
+        waits=True,
         margin=lambda shape: 12,
     ),
     Operation(

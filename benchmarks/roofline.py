@@ -7,14 +7,11 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from benchmarks.operations import Arguments, Operation, Shape
-from segreg import kernels
+from benchmarks.operations import Arguments, Operation, Shape, parts
 
 WARMUP = 3
 SMALL = ((13, 18, 32), (17, 20, 23))  # rows of a multiple of four voxels, and odd ones
 COPY_BYTES = 2**30
-# What an operation that returns to the host waits for is part of its time: no graph holds it.
-WAITING = ("overlap", "region_stats")
 
 Run = Callable[[], Any]
 
@@ -74,7 +71,7 @@ def measure_operation(
         "bytes": moved,
         "max_abs_err": max(error for error, _ in errors),
         "correct": all(right for _, right in errors),
-        "graph": operation.function not in WAITING,
+        "graph": not operation.waits,
     }
     if case["correct"]:
         stream = cupy.cuda.Stream(non_blocking=True)
@@ -103,17 +100,11 @@ def _first(result: Any) -> Any:
     return result[0] if isinstance(result, tuple) else result
 
 
-def _parts(result: Any) -> list[Any]:
-    if isinstance(result, kernels.RegionStats):
-        return list(vars(result).values())
-    return list(result) if isinstance(result, tuple) else [result]
-
-
 def check_small(cupy: Any, operation: Operation, shape: Shape) -> tuple[float, bool]:
     """Largest error against the reference on a small volume, and whether it is small enough."""
     result = operation.call(operation.arguments(cupy, shape))
     expected = operation.expected({**operation.inputs(shape), **operation.options})
-    pairs = zip(_parts(result), _parts(expected), strict=True)
+    pairs = zip(parts(result), parts(expected), strict=True)
     found = [operation.compare(cupy.asnumpy(one), other) for one, other in pairs]
     return max(error for error, _ in found), all(right for _, right in found)
 

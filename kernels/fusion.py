@@ -200,7 +200,8 @@ def _find_candidates(
 def _reaches(reach: ArrayLike, k: int) -> tuple[FloatTable, FloatTable | None]:
     """Reach into the background (K,), and of the regions into each other (K, K) or None."""
     one = np.ndim(reach) == 0
-    table = check_parameters("reach", [reach] if one else reach, (1,) if one else (k + 1, k + 1))
+    values: Any = [reach] if one else reach
+    table = check_parameters("reach", values, (1,) if one else (k + 1, k + 1))
     if not (table >= 0).all():
         raise ValueError(f"reach: expected distances in mm, 0 or more, got {table.min()}.")
     if one:

@@ -6,7 +6,7 @@ array by array, the way the definition reads. The tests hold both machines again
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -224,6 +224,14 @@ def jacobian_determinant(displacement: Array) -> Array:
     return determinant
 
 
+def relabel(labels: Array, table: ArrayLike) -> Array:
+    """See ``segreg.kernels.relabel``."""
+    entries = np.append(table, 0)
+    known = (labels >= 0) & (labels < len(entries) - 1)
+    regions: Array = entries[np.where(known, labels, -1)].astype(np.int32)
+    return regions
+
+
 def jacobian_sums(jacobian: Array, regions: Array, count: int) -> JacobianSums:
     """See ``segreg.kernels.jacobian_sums``."""
     padded = np.pad(regions, 1, mode="edge")
@@ -322,7 +330,7 @@ def repair_folds(
     return field, tuple(folds)
 
 
-def _all(voxel: Sequence[int]) -> tuple[Any, ...]:
+def _all(voxel: tuple[int, ...]) -> tuple[Any, ...]:
     """Index of a voxel's whole vector."""
     return (slice(None), *voxel)
 
@@ -331,13 +339,14 @@ def _open_fold(
     field: Array, free: Array, voxel: tuple[int, int, int], ease: Array, least: float
 ) -> None:
     tangents = np.eye(3)  # [:, axis]
-    ends = []
+    ends: list[tuple[tuple[int, ...], tuple[int, ...], int]] = []
     for axis in range(3):
-        low, high = list(voxel), list(voxel)
-        low[axis] = max(voxel[axis] - 1, 0)
-        high[axis] = min(voxel[axis] + 1, free.shape[axis] - 1)
+        step_back, step_on = list(voxel), list(voxel)
+        step_back[axis] = max(voxel[axis] - 1, 0)
+        step_on[axis] = min(voxel[axis] + 1, free.shape[axis] - 1)
+        low, high = tuple(step_back), tuple(step_on)
         length = max(high[axis] - low[axis], 1)
-        ends.append((tuple(low), tuple(high), length))
+        ends.append((low, high, length))
         tangents[:, axis] += (field[_all(high)] - field[_all(low)]) / length
     determinant = np.linalg.det(tangents)
     if determinant > least:
@@ -352,7 +361,7 @@ def _open_fold(
         if low == high:
             continue
         step = 1.8 * (least + 0.1 - determinant) / square * ease * gradient / length
-        step *= min(1, 2 / max(np.linalg.norm(step), 1e-9))
+        step *= min(1.0, 2.0 / max(float(np.linalg.norm(step)), 1e-9))
         field[_all(high)] += free[high] * step
         field[_all(low)] -= free[low] * step
 

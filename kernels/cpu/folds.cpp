@@ -9,8 +9,9 @@
 namespace segreg {
 namespace {
 
-// Few rows are worked on, and each little: larger pieces than elsewhere.
-const int64 ROWS_TO_MARK = 128;
+// Few rows are worked on, and each little: larger pieces than elsewhere, so that the many rounds
+// over the last folds do not wait for threads.
+const int64 ROWS_TO_MARK = 256;
 const int64 ROWS_TO_OPEN = 512;
 
 SEGREG_CLONES

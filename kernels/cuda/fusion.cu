@@ -13,12 +13,12 @@ extern "C" __global__ void distance_rows(int64 size, const unsigned char* mask, 
 }
 
 // What the two forms of distance_axis share: the axis' place, length and stride.
-struct Axis {
+struct AxisPlace {
     int position, length;
     Index stride;
 };
 
-SEGREG_BODY Axis axis_of(const Run& run, Grid grid, int axis) {
+SEGREG_BODY AxisPlace axis_place(const Run& run, Grid grid, int axis) {
     if (axis == 0) return {run.z, grid.depth, (Index)grid.height * grid.width};
     return {run.y, grid.height, grid.width};
 }
@@ -28,7 +28,7 @@ extern "C" __global__ void distance_axis(int64 size, const float* squares, int d
                                          float* distances) {
     const Grid grid = {depth, height, width};
     for_each_voxel(size, grid, [&](const Run& run, int i) {
-        const Axis a = axis_of(run, grid, axis);
+        const AxisPlace a = axis_place(run, grid, axis);
         const float step = spacing[3 * run.batch + axis];
         const Index index = voxels_of(grid) * run.batch + index_of(run, i);
         const float* here = squares + index;
@@ -54,7 +54,7 @@ extern "C" __global__ void distance_axis_quads(int64 size, const float* squares,
                                                int axis, int root, float* distances) {
     const Grid grid = {depth, height, width};
     for_each_quad(size, grid, [&](const Run& run) {
-        const Axis a = axis_of(run, grid, axis);
+        const AxisPlace a = axis_place(run, grid, axis);
         const float step = spacing[3 * run.batch + axis];
         const Index index = voxels_of(grid) * run.batch + run.row + run.x;
         const float* here = squares + index;

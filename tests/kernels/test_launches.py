@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.operations import OPERATIONS, Operation
+from benchmarks.operations import OPERATIONS, Operation, parts
 from segreg import kernels
 from segreg.kernels import _launches, _machines, distance_to_mask, jacobian_determinant, reference
 from segreg.kernels._launches import LANES, MOST_BLOCKS, MOST_NARROW, RUN, plan_launch
@@ -19,12 +19,10 @@ from tests.kernels.conftest import Emulated, require_gpu
 
 SHAPE = (7, 10, 12)
 NAMES = ("warp", "warp_quads", "smooth")
-# What these count lies on the host, so they wait.
-WAITING = ("region_stats", "overlap", "repair_folds")
 
 operations = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 launching = pytest.mark.parametrize(
-    "operation", [o for o in OPERATIONS if o.function not in WAITING], ids=lambda o: o.id
+    "operation", [o for o in OPERATIONS if not o.waits], ids=lambda o: o.id
 )
 
 
@@ -114,10 +112,7 @@ def test_unaligned_arrays_are_taken_voxel_by_voxel(
 
 
 def results_of(operation: Operation, shape: Any) -> list[Any]:
-    result = operation.call(operation.arguments(np, shape))
-    if isinstance(result, kernels.RegionStats):
-        return list(vars(result).values())
-    return list(result) if isinstance(result, tuple) else [result]
+    return parts(operation.call(operation.arguments(np, shape)))
 
 
 @operations
@@ -147,6 +142,9 @@ class DeviceArray(np.ndarray):  # type: ignore[type-arg]
 
     __module__ = "cupy.testing"
 
+    def get(self) -> Any:
+        return np.asarray(self)
+
 
 class OnDevice:
     """Makes them: the array module that a table of operations is given."""
@@ -157,7 +155,7 @@ class OnDevice:
 
     @staticmethod
     def empty(shape: Any, dtype: Any) -> Any:
-        filler = np.nan if np.dtype(dtype).kind == "f" else -1
+        filler = np.nan if np.dtype(dtype).kind == "f" else 99
         return np.full(shape, filler, dtype).view(DeviceArray)
 
 
@@ -188,10 +186,18 @@ class Sealed:
     empty = zeros = fetch = refuse
 
 
+def on_device(monkeypatch: pytest.MonkeyPatch, machine: Emulated, operation: Operation) -> Any:
+    """An operation's arguments, made where CuPy's arrays would lie."""
+    with monkeypatch.context() as context:
+        context.setattr(machine, "empty", OnDevice.empty)
+        use(context, machine)
+        return operation.arguments(OnDevice, SHAPE)
+
+
 @launching
 def test_with_its_buffers_a_call_only_launches(emulated: Emulated, monkeypatch, operation):
+    arguments = on_device(monkeypatch, emulated, operation)
     use(monkeypatch, Sealed(emulated))
-    arguments = operation.arguments(OnDevice, SHAPE)
     result = operation.call(arguments)
     assert (result[0] if isinstance(result, tuple) else result) is arguments["out"]
     plain = operation.inputs(SHAPE)
@@ -262,8 +268,9 @@ def test_operations_run_inside_their_stream(emulated: Emulated, monkeypatch, ope
         def watch(self, *arguments: Any) -> None:
             events.append("launch")
 
+    arguments = on_device(monkeypatch, emulated, operation)
     use(monkeypatch, Watched(emulated))
-    operation.call({**operation.arguments(OnDevice, SHAPE), "stream": Stream()})
+    operation.call({**arguments, "stream": Stream()})
     assert (events[0], events[-1], set(events[1:-1])) == ("enter", "exit", {"launch"})
 
 
