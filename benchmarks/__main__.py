@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
     command = parser.parse_args(words[:1]).command
     module = importlib.import_module(f"benchmarks.{command}")
-    own = argparse.ArgumentParser(prog=f"python -m benchmarks {command}", description=module.__doc__)
+    program = f"python -m benchmarks {command}"
+    own = argparse.ArgumentParser(prog=program, description=module.__doc__)
     own.add_argument(
         "--results", type=Path, metavar="FOLDER", help="where records lie; benchmarks/results"
     )

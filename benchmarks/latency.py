@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     fewer = min(options.repeats, max(3, options.repeats // 2))
     order = Order((), options.package, options.backend, fewer)
-    cases, context, left_out = [], dict[str, Any](), []
+    cases: list[dict[str, Any]] = []
+    context: dict[str, Any] = {}
+    left_out: list[str] = []
     with TemporaryDirectory() as folder:
         for case, answer in _measure(options, order, Path(folder), left_out):
             cases.append(case)

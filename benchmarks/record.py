@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+SCHEMA = Path(__file__).parent / "schema.json"
 LIBRARIES = ("segreg", "numpy", "nibabel", "openvino", "onnxruntime", "torch", "SimpleITK", "scipy")
 
 

@@ -7,7 +7,6 @@ its own shows what the first request costs, and how much memory a case takes.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.memory import peak_mib
 
 if TYPE_CHECKING:
     from segreg.engine.runtime import Engine
@@ -118,18 +119,6 @@ def _request(engine: Engine, order: Order) -> tuple[dict[str, float], dict[str, 
         times["report"] = 1000 * (time.perf_counter() - start)
     regions = len(result.quality.regions)
     return times, {"regions": regions, "shape": list(result.fixed.shape)}
-
-
-def peak_mib() -> float:
-    """Largest memory this process has held, MiB.
-
-    Linux lets a child inherit the parent's peak in ``ru_maxrss``; VmHWM is its own.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":
