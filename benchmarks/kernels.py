@@ -79,9 +79,10 @@ def measure(operation: Operation, shape: Shape, threads: int, repeats: int) -> l
     }
     if not case["correct"]:
         return [case]
-    runs = {"ours": lambda: operation.call(arguments), "copy": _copy(shape, threads)}
-    runs |= {other.name: run for other, run in others}
-    times = time_in_turn(runs, repeats)
+    with ThreadPoolExecutor(threads) as pool:
+        runs = {"ours": lambda: operation.call(arguments), "copy": _copy(shape, threads, pool)}
+        runs |= {other.name: run for other, run in others}
+        times = time_in_turn(runs, repeats)
     moved = operation.moved_bytes(arguments)
     case |= summarise(times["ours"])
     case |= {"bytes": moved, "gb_per_s": moved / case["median"] / 1e6}
@@ -184,12 +185,11 @@ def _copy_bytes(shape: Shape) -> int:
     return int(3 * 4 * np.prod(shape))
 
 
-def _copy(shape: Shape, threads: int) -> Callable[[], Any]:
+def _copy(shape: Shape, threads: int, pool: ThreadPoolExecutor) -> Callable[[], Any]:
     """Copy as much as a displacement of ``shape`` holds, in one piece per thread."""
     source = np.ones(_copy_bytes(shape), np.uint8)
     target = np.full_like(source, 0)  # written, so that its pages are there
     pieces = np.array_split(target, threads), np.array_split(source, threads)
-    pool = ThreadPoolExecutor(threads)
     return lambda: list(pool.map(np.copyto, *pieces))
 
 

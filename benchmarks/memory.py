@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +25,11 @@ def peak_mib() -> float:
 
 def growth_mib(run: Callable[[], Any]) -> float | None:
     """Most memory that one call of ``run`` adds, MiB; None where the system cannot tell."""
-    if not CLEAR.exists():
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is None or not CLEAR.exists():
         return None
     run()  # what stays allocated after a first call is no cost of the next
+    trim(0)  # the C library keeps what was freed, and would hand it out again unseen
     CLEAR.write_text(RESET_PEAK)
     before = _status_mib("VmRSS")
     run()

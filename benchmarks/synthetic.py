@@ -14,8 +14,8 @@ from segreg.engine.nifti import write_nifti
 Array = NDArray[np.float32]
 
 FIELD_OF_VIEW = 192.0  # mm along the longest axis, whatever the number of voxels
-RADIUS = 0.32  # of a blob, share of a lattice cell
-BUMPS = 0.12  # height of the surface's waves, share of the radius
+RADIUS = 0.30  # of a blob, share of a lattice cell
+BUMPS = 0.16  # height of the surface's waves, share of the radius
 NOISE = 6.0  # standard deviation; tissue lies between 300 and 800
 
 

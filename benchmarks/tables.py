@@ -208,9 +208,29 @@ def kernels_table(record: Record) -> str:
     return markdown_table(["operation", "ms", "GB/s", "of copy", "faster than"], rows)
 
 
+def peers_section(record: Record) -> str:
+    words = (
+        f"Dice and seconds of one pair, {record['threads']} threads, {describe_run(record)}; every "
+        "field judged by the same code. A dash: no field that could be used."
+    )
+    return f"{words}\n\n{peers_table(record)}"
+
+
+def peers_table(record: Record) -> str:
+    """One row a tool, one column a data set."""
+    data = list(dict.fromkeys(case["dataset"] for case in record["cases"]))
+    by_tool: dict[tuple[str, str], dict[str, str]] = {}
+    for case in record["cases"]:
+        cell = f"{case['dice']:.3f}, {case['median']:.1f} s" if case["correct"] else "-"
+        by_tool.setdefault((case["name"], case["driven_by"]), {})[case["dataset"]] = cell
+    rows = [[*tool, *(cells.get(name, "-") for name in data)] for tool, cells in by_tool.items()]
+    return markdown_table(["tool", "driven by", *data], rows)
+
+
 # Kind of record -> its section of the README.
 SECTIONS: dict[str, Callable[[Record], str]] = {
     "latency": latency_section,
     "kernels": kernels_section,
     "accuracy": accuracy_section,
+    "peers": peers_section,
 }

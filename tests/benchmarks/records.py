@@ -78,6 +78,21 @@ def kernel_case(name: str, ms: float, gb_per_s: float) -> dict[str, Any]:
     }
 
 
+def peers_record() -> dict[str, Any]:
+    def case(tool: str, dataset: str, dice: float | None, seconds: float) -> dict[str, Any]:
+        figures = {} if dice is None else {"dice": dice, "unit": "s", **summarise([seconds])}
+        return {
+            "id": f"peers/{dataset}/{tool}", "dataset": dataset, "tool": tool, "name": tool.title(),
+            "driven_by": "labels", "correct": dice is not None, **figures,
+        }  # fmt: skip
+
+    cases = [
+        case("segreg", "brain", 0.82, 2.5), case("other", "brain", 0.71, 61.04),
+        case("segreg", "lung lobes", 0.98, 0.6), case("other", "lung lobes", None, 0),
+    ]  # fmt: skip
+    return {**head("peers"), "threads": 2, "cases": cases}
+
+
 def kernels_record() -> dict[str, Any]:
     wrong = {"id": "kernels/broken", "correct": False, "max_abs_err": 1.0, "outside": []}
     threads = {"id": "kernels/warp/linear/threads/1", "correct": True, "unit": "ms"}

@@ -18,10 +18,11 @@ from benchmarks.tables import (
     kernels_table,
     make_section,
     markers,
+    peers_table,
     stage_table,
     update_sections,
 )
-from tests.benchmarks.records import kernels_record, latency_record
+from tests.benchmarks.records import kernels_record, latency_record, peers_record
 
 
 def rows(table: str) -> list[list[str]]:
@@ -76,6 +77,16 @@ def test_kernels() -> None:
         ["broken", "wrong", "", "", ""],
         ["jacobian_determinant", "20.0", "10.0", "50%", "numpy 5.0x"],
     ]
+
+
+def test_peers() -> None:
+    table = rows(peers_table(peers_record()))
+    assert table[0] == ["tool", "driven by", "brain", "lung lobes"]
+    assert table[2:] == [
+        ["Segreg", "labels", "0.820, 2.5 s", "0.980, 0.6 s"],
+        ["Other", "labels", "0.710, 61.0 s", "-"],
+    ]
+    assert "2 threads, 2 cores of A processor" in make_section(peers_record())
 
 
 def test_update_writes_the_sections_that_have_records(results: Path, tmp_path: Path) -> None:
