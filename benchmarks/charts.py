@@ -128,7 +128,8 @@ def draw_stages(record: dict[str, Any]) -> Figure:
     cases = [case for case in record["cases"] if case["id"] == "latency/brain"]
     for name in ("regions", "voxels"):
         series = find_series(record["cases"], name)
-        cases += [series[0], series[len(series) // 2], series[-1]]
+        chosen = sorted({0, len(series) // 2, len(series) - 1}) if series else []
+        cases += [series[place] for place in chosen]
     figure = Figure(figsize=(9.6, 0.9 + 0.42 * len(cases)))
     axes = figure.subplots()
     for row, case in enumerate(cases):

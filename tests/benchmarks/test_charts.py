@@ -49,6 +49,16 @@ def test_gpu_stands_beside_the_cpu(tmp_path: Path) -> None:
     assert {"A fast one", "CPU, 2 threads", "copy 20"} <= set(words(bandwidth))
 
 
+def test_one_series_is_enough(tmp_path: Path) -> None:
+    record = latency_record()
+    record["cases"] = [c for c in record["cases"] if c["id"].startswith("latency/regions/")][:2]
+    record["growth"] = {"regions": record["growth"]["regions"]}
+    growth, stages = draw_pictures(tmp_path / "a", write(tmp_path / "r", record))
+    assert "Same regions" not in " ".join(words(growth))
+    names = [word for word in words(stages) if "region" in word]
+    assert names == ["1 region, 96x96x96", "2 regions, 96x96x96"]
+
+
 def test_without_records_there_is_nothing_to_draw(tmp_path: Path) -> None:
     assert draw_pictures(tmp_path / "pictures", tmp_path) == []
 
