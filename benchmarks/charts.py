@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 
 from benchmarks.latency import find_series, series_size, stage_median, stage_rows
 from benchmarks.record import newest_record
+from benchmarks.tables import bandwidths, gpu_name
 
 INK, FAINT, GRID = "#24292f", "#6e7781", "#e5e8eb"
 NETWORK, REST, MARK = "#0a6cbd", "#e8833a", "#c62f3b"
@@ -146,7 +147,7 @@ def draw_stages(record: dict[str, Any]) -> Figure:
                     ha="center", va="center", color=colour, fontsize=8,
                 )  # fmt: skip
             left += share
-        axes.text(101, row, f"{total:.0f} ms", va="center", fontsize=9)
+        axes.text(101, row, f"{case['median']:.0f} ms", va="center", fontsize=9)
     axes.set_yticks(range(len(cases)), [_case_name(case) for case in cases])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
@@ -182,28 +183,20 @@ def draw_bandwidth(records: Sequence[dict[str, Any]]) -> Figure:
         names, speeds = list(operations), list(operations.values())
         axes.barh(names, speeds, height=0.66, color=NETWORK)
         for row, speed in enumerate(speeds):
-            axes.text(speed + 0.012 * copy, row, f"{speed:.2g}", va="center", fontsize=8)
+            axes.text(speed + 0.012 * copy, row, _short(speed), va="center", fontsize=8)
         axes.axvline(copy, color=MARK, linewidth=1.5)
-        axes.text(copy, -0.75, f"copy {copy:.3g} ", color=MARK, ha="right", va="bottom", fontsize=9)
+        axes.text(
+            copy, -0.75, f"copy {_short(copy)} ", color=MARK, ha="right", va="bottom", fontsize=9
+        )
         axes.invert_yaxis()
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("GB/s")
-        machine = record["machine"]
         gpu = record["kind"] == "gpu"
-        axes.set_title(_gpu_name(machine) if gpu else f"CPU, {record['threads']} threads", pad=16)
+        axes.set_title(gpu_name(record) if gpu else f"CPU, {record['threads']} threads", pad=16)
     figure.tight_layout()
     return figure
 
 
-def _gpu_name(machine: dict[str, Any]) -> str:
-    gpu = machine["gpu"]
-    return str(gpu["name"] if isinstance(gpu, dict) else gpu)
-
-
-def bandwidths(record: dict[str, Any]) -> tuple[dict[str, float], float]:
-    """GB/s of each operation of a ``kernels`` or ``gpu`` record, and of a plain copy."""
-    cases = [case for case in record["cases"] if "share_of_copy" in case]
-    operations = {case["id"].split("/", 1)[1]: float(case["gb_per_s"]) for case in cases}
-    copies = [case["gb_per_s"] / case["share_of_copy"] for case in cases]
-    return operations, float(np.median(copies))
+def _short(speed: float) -> str:
+    return f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"

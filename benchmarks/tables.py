@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.latency import find_series, stage_median, stage_rows
@@ -208,6 +209,43 @@ def kernels_table(record: Record) -> str:
     return markdown_table(["operation", "ms", "GB/s", "of copy", "faster than"], rows)
 
 
+def gpu_section(record: Record) -> str:
+    shapes = [case["shape"] for case in record["cases"] if "gb_per_s" in case and "shape" in case]
+    _, copy = bandwidths(record)
+    words = (
+        f"The same kernels on one {gpu_name(record)}, {'x'.join(map(str, shapes[0]))} float32; a "
+        f"plain copy of memory moves {copy:.0f} GB/s."
+    )
+    return f"{words}\n\n{gpu_table(record)}"
+
+
+def gpu_table(record: Record) -> str:
+    operations, copy = bandwidths(record)
+    times = {case["id"]: case["median"] for case in record["cases"] if "median" in case}
+    rows = [
+        [name, f"{times[f'gpu/{name}']:.3f}", f"{speed:.0f}", f"{speed / copy:.0%}"]
+        for name, speed in operations.items()
+    ]
+    return markdown_table(["operation", "ms", "GB/s", "of copy"], rows)
+
+
+def gpu_name(record: Record) -> str:
+    gpu = record["machine"]["gpu"]
+    return str(gpu["name"] if isinstance(gpu, dict) else gpu)
+
+
+def bandwidths(record: Record) -> tuple[dict[str, float], float]:
+    """GB/s of each operation of a ``kernels`` or ``gpu`` record, and of a plain copy.
+
+    On the CPU a copy is timed beside each operation; a GPU's is a case of its own.
+    """
+    cases = {case["id"].split("/", 1)[1]: case for case in record["cases"] if "gb_per_s" in case}
+    copy = cases.pop("copy", None)
+    copies = [copy] if copy else [case["copy"] for case in cases.values()]
+    speeds = {name: float(case["gb_per_s"]) for name, case in cases.items()}
+    return speeds, median(float(case["gb_per_s"]) for case in copies)
+
+
 def peers_section(record: Record) -> str:
     words = (
         f"Dice and seconds of one pair, {record['threads']} threads, {describe_run(record)}; every "
@@ -231,6 +269,7 @@ def peers_table(record: Record) -> str:
 SECTIONS: dict[str, Callable[[Record], str]] = {
     "latency": latency_section,
     "kernels": kernels_section,
+    "gpu": gpu_section,
     "accuracy": accuracy_section,
     "peers": peers_section,
 }

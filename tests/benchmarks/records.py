@@ -73,6 +73,7 @@ def kernel_case(name: str, ms: float, gb_per_s: float) -> dict[str, Any]:
         **samples,
         "gb_per_s": gb_per_s,
         "share_of_copy": gb_per_s / 20,
+        "copy": {"gb_per_s": 20.0},
         "outside": [{"name": "numpy", **summarise([5 * ms]), "times_faster": 5.0}],
         "left_out": [],
     }
@@ -91,6 +92,19 @@ def peers_record() -> dict[str, Any]:
         case("segreg", "lung lobes", 0.98, 0.6), case("other", "lung lobes", None, 0),
     ]  # fmt: skip
     return {**head("peers"), "threads": 2, "cases": cases}
+
+
+def gpu_record() -> dict[str, Any]:
+    def case(name: str, ms: float, gb_per_s: float) -> dict[str, Any]:
+        figures = {"unit": "ms", **summarise([ms] * 3), "gb_per_s": gb_per_s}
+        return {"id": f"gpu/{name}", "correct": True, "shape": [256, 256, 256], **figures}
+
+    copy = case("copy", 0.5, 4000.0)
+    del copy["shape"]
+    tests = {"id": "gpu/tests/plain", "correct": True}
+    record = {**head("gpu"), "cases": [copy, case("warp/linear", 0.1, 3000.0), tests]}
+    record["machine"]["gpu"] = "Fast One"
+    return record
 
 
 def kernels_record() -> dict[str, Any]:

@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from benchmarks.charts import bandwidths, draw_pictures
-from tests.benchmarks.records import head, kernel_case, kernels_record, latency_record
+from benchmarks.charts import draw_pictures
+from tests.benchmarks.records import gpu_record, kernels_record, latency_record
 
 
 def write(folder: Path, *records: dict[str, Any]) -> Path:
@@ -42,11 +42,9 @@ def test_pictures(tmp_path: Path) -> None:
 
 
 def test_gpu_stands_beside_the_cpu(tmp_path: Path) -> None:
-    case = {**kernel_case("warp/linear", 0.1, 3000), "id": "gpu/warp/linear"}
-    gpu = {**head("gpu"), "cases": [case]}
-    gpu["machine"]["gpu"] = "A fast one"
-    (bandwidth,) = draw_pictures(tmp_path / "a", write(tmp_path / "r", kernels_record(), gpu))
-    assert {"A fast one", "CPU, 2 threads", "copy 20"} <= set(words(bandwidth))
+    results = write(tmp_path / "results", kernels_record(), gpu_record())
+    (bandwidth,) = draw_pictures(tmp_path / "a", results)
+    assert {"Fast One", "3000", "copy 4000", "CPU, 2 threads", "copy 20"} <= set(words(bandwidth))
 
 
 def test_one_series_is_enough(tmp_path: Path) -> None:
@@ -61,9 +59,3 @@ def test_one_series_is_enough(tmp_path: Path) -> None:
 
 def test_without_records_there_is_nothing_to_draw(tmp_path: Path) -> None:
     assert draw_pictures(tmp_path / "pictures", tmp_path) == []
-
-
-def test_bandwidths_leave_out_threads_and_wrong_cases() -> None:
-    operations, copy = bandwidths(kernels_record())
-    assert operations == {"warp/linear": 5.0, "jacobian_determinant": 10.0}
-    assert copy == pytest.approx(20)

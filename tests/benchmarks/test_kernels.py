@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 from benchmarks import kernels
 from benchmarks.__main__ import main
 from benchmarks.kernels import compare, describe_case, judge_bars, measure, time_in_turn
-from benchmarks.operations import OPERATIONS
-from benchmarks.outside import OUTSIDE, Outside
+from benchmarks.operations import OPERATIONS, Operation
+from benchmarks.outside import OUTSIDE, Outside, values
 from segreg.kernels import get_threads, set_threads
 
 BY_ID = {operation.id: operation for operation in OPERATIONS}
@@ -38,7 +39,7 @@ def test_outside_implementations_agree(id: str, name: str) -> None:
     arguments = operation.arguments(np, SHAPE)
     mask = None if other.where is None else other.where(arguments)
     assert mask is None or mask.mean() > 0.05
-    found = kernels.values(operation.call(arguments))
+    found = values(operation.call(arguments))
     theirs = other.prepare(arguments, 1)()
     error, right = compare(found, theirs, operation, other.tolerance, mask)
     assert right, error
@@ -80,8 +81,8 @@ class TestCompare:
 def test_runs_take_turns_within_their_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     order: list[str] = []
-    monkeypatch.setattr(kernels.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(kernels.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
     def make(name: str, seconds: float) -> Any:
         def run() -> None:
@@ -101,7 +102,7 @@ def test_runs_take_turns_within_their_budget(monkeypatch: pytest.MonkeyPatch) ->
 def test_wrong_result_gets_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "PAUSE", 0.0)
 
-    class Wrong(kernels.Operation):
+    class Wrong(Operation):
         def call(self, arguments: Any) -> Any:
             return super().call(arguments) + 1
 
@@ -115,7 +116,7 @@ def test_wrong_result_gets_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_result_that_depends_on_the_threads_is_wrong() -> None:
-    class Restless(kernels.Operation):
+    class Restless(Operation):
         def call(self, arguments: Any) -> Any:
             return super().call(arguments) + np.float32(get_threads() * 1e-6)
 

@@ -13,7 +13,13 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from benchmarks import record
 from benchmarks.record import RESULTS, SCHEMA, describe_machine, newest_record, write_record
-from tests.benchmarks.records import head, kernels_record, latency_record, peers_record
+from tests.benchmarks.records import (
+    gpu_record,
+    head,
+    kernels_record,
+    latency_record,
+    peers_record,
+)
 
 CASES = [{"id": "warp/cpu", "unit": "ms", "samples": [1.0, 2.0], "median": 1.5}]
 
@@ -94,7 +100,7 @@ class TestSchema:
 
     def test_records_as_they_are_written(self, written: Path) -> None:
         assert RECORDS
-        made = latency_record(), kernels_record(), peers_record()
+        made = latency_record(), kernels_record(), gpu_record(), peers_record()
         for found in (json.loads(written.read_text()), *made):
             VALIDATOR.validate(found)
 

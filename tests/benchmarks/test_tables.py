@@ -15,6 +15,8 @@ from benchmarks.tables import (
     README,
     SECTIONS,
     accuracy_table,
+    bandwidths,
+    gpu_table,
     kernels_table,
     make_section,
     markers,
@@ -22,7 +24,12 @@ from benchmarks.tables import (
     stage_table,
     update_sections,
 )
-from tests.benchmarks.records import kernels_record, latency_record, peers_record
+from tests.benchmarks.records import (
+    gpu_record,
+    kernels_record,
+    latency_record,
+    peers_record,
+)
 
 
 def rows(table: str) -> list[list[str]]:
@@ -77,6 +84,20 @@ def test_kernels() -> None:
         ["broken", "wrong", "", "", ""],
         ["jacobian_determinant", "20.0", "10.0", "50%", "numpy 5.0x"],
     ]
+
+
+def test_gpu() -> None:
+    table = rows(gpu_table(gpu_record()))
+    assert table[2:] == [["warp/linear", "0.100", "3000", "75%"]]
+    section = make_section(gpu_record())
+    assert "one Fast One, 256x256x256 float32" in section
+    assert "4000 GB/s" in section
+
+
+def test_bandwidths_leave_out_threads_and_wrong_cases() -> None:
+    operations, copy = bandwidths(kernels_record())
+    assert operations == {"warp/linear": 5.0, "jacobian_determinant": 10.0}
+    assert copy == 20
 
 
 def test_peers() -> None:
