@@ -1,1 +1,1 @@
-"""Measurements: accuracy on real data, and the records they leave."""
+"""Measurements, and the records they leave: ``python -m benchmarks``."""

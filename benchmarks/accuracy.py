@@ -1,4 +1,4 @@
-"""Accuracy on real data: ``python -m benchmarks.accuracy``.
+"""Accuracy on real data: ``python -m benchmarks accuracy``.
 
 Per data set and number of passes: Dice, HD95, folding inside regions and at seams, SD of the log
 Jacobian, seconds a stage. Zero passes is moment matching alone.
@@ -88,16 +88,16 @@ def print_table(cases: list[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--package", default="shapes")
     parser.add_argument("--backend")
     parser.add_argument("--passes", type=int, nargs="+", default=[0, 1, 2, 4])
     parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
     parser.add_argument("--pairs", type=int, help="at most so many pairs of each data set")
-    parser.add_argument("--no-record", action="store_true")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> int:
     console = Console(width=140)
     engines = {
         n: Engine(options.package, backend=options.backend, passes=n) for n in options.passes
@@ -112,12 +112,10 @@ def main() -> None:
         path = write_record(
             "accuracy",
             without_nan(cases),
+            options.results,
             package={"name": first.package.name, "digest": first.package.digest},
             backend={"name": first.backend.name, "precision": first.backend.precision},
             peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
         console.print(f"record: {path}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

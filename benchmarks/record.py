@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+SCHEMA = Path(__file__).parent / "schema.json"
 LIBRARIES = (
     "segreg", "numpy", "nibabel", "openvino", "onnxruntime", "torch", "SimpleITK", "scipy",
     "cupy-cuda13x", "cupy-cuda12x",
@@ -49,6 +50,18 @@ def write_record(
     path = folder / f"{now:%Y%m%dT%H%M%S}-{kind}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def newest_record(kind: str, results: Path | None = None) -> dict[str, Any] | None:
+    """The record of ``kind`` that was written last, on any machine; None where there is none."""
+    folder = RESULTS if results is None else results
+    paths = sorted(folder.glob(f"*/*-{kind}.json"), key=lambda path: path.name)
+    return read_record(paths[-1]) if paths else None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
 
 
 def describe_machine() -> dict[str, Any]:

@@ -1,29 +1,80 @@
-"""Tables of the README, made from the newest records: ``python -m benchmarks.tables``."""
+"""Sections of the README, made from the newest records between markers of their kind."""
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks.record import RESULTS
+from benchmarks.latency import find_series, stage_median, stage_rows
+from benchmarks.record import newest_record
 
 README = Path(__file__).parent.parent / "README.md"
-MARKERS = "<!-- accuracy -->", "<!-- end of accuracy -->"
+
+Record = dict[str, Any]
 
 
-def newest_record(kind: str) -> dict[str, Any]:
-    """The record of ``kind`` that was written last."""
-    paths = sorted(RESULTS.glob(f"*/*-{kind}.json"), key=lambda path: path.name)
-    if not paths:
-        raise FileNotFoundError(f"no {kind} record under {RESULTS.name}; run the benchmark first.")
-    record: dict[str, Any] = json.loads(paths[-1].read_text(encoding="utf-8"))
-    return record
+def update_sections(readme: Path, results: Path | None = None) -> list[str]:
+    """Write every section of ``readme`` that has a record; their kinds.
+
+    Raises
+    ------
+    ValueError : the file has not exactly one section for a kind.
+    """
+    text = readme.read_text(encoding="utf-8")
+    written = []
+    for kind in SECTIONS:
+        record = newest_record(kind, results)
+        if record is None:
+            continue
+        begin, end = markers(kind)
+        pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
+        found = re.findall(pattern, text, flags=re.DOTALL)
+        if len(found) != 1:
+            raise ValueError(
+                f"{readme.name}: expected one section {begin} ... {end}, got {len(found)}."
+            )
+        text = text.replace(found[0], f"{begin}\n{make_section(record)}\n{end}")
+        written.append(kind)
+    readme.write_text(text, encoding="utf-8")
+    return written
 
 
-def accuracy_table(record: dict[str, Any]) -> str:
-    """Dice per number of passes, and the other measures after the last pass, as Markdown."""
+def markers(kind: str) -> tuple[str, str]:
+    return f"<!-- {kind} -->", f"<!-- end of {kind} -->"
+
+
+def make_section(record: Record) -> str:
+    """Words and tables for a record, as Markdown."""
+    return SECTIONS[record["kind"]](record)
+
+
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def describe_run(record: Record) -> str:
+    """Machine, backend and commit in a few words."""
+    machine, backend = record["machine"], record.get("backend")
+    words = [f"{machine['cores']} cores of {machine['cpu']}"]
+    if backend:
+        words.append(f"{backend['name']} in {backend['precision']}")
+    return ", ".join([*words, f"commit {(record['commit'] or 'unknown')[:7]}"])
+
+
+def accuracy_section(record: Record) -> str:
+    words = (
+        f"Dice, {describe_run(record)}; the last five columns after all passes, seconds are the "
+        "median of computing, warm."
+    )
+    return f"{words}\n\n{accuracy_table(record)}"
+
+
+def accuracy_table(record: Record) -> str:
+    """Dice per number of passes, and the other measures after the last pass."""
     by_data: dict[str, dict[int, dict[str, Any]]] = {}
     for case in record["cases"]:
         by_data.setdefault(case["dataset"], {})[case["passes"]] = case
@@ -46,8 +97,7 @@ def accuracy_table(record: dict[str, Any]) -> str:
                 f"{last['median']:.2f}",
             ]
         )
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-    return "\n".join(lines)
+    return markdown_table(head, rows)
 
 
 def _passes(number: int) -> str:
@@ -56,22 +106,170 @@ def _passes(number: int) -> str:
     return "1 pass" if number == 1 else f"{number} passes"
 
 
-def main() -> None:
-    record = newest_record("accuracy")
-    machine, backend = record["machine"], record["backend"]
+def latency_section(record: Record) -> str:
+    cases = {case["id"]: case for case in record["cases"]}
+    parts = ["### Where the milliseconds go"]
+    pair = cases.get("latency/brain")
+    if pair is not None:
+        shape = "x".join(map(str, pair["shape"]))
+        cold = pair["cold"]
+        start = cold["import"] + cold["package"] + cold["network"]
+        parts += [
+            f"Two brains, {pair['regions']} regions, {shape}; {describe_run(record)}; "
+            f"{len(pair['samples'])} warm requests. The first request of a fresh process takes "
+            f"{cold['total'] / 1000:.2f} s after {start / 1000:.2f} s of starting up; memory peaks "
+            f"at {pair['peak_mib']:.0f} MiB.",
+            stage_table(pair),
+        ]
+    parts += [*_growth_words(record), *_clients_words(record["cases"])]
+    return "\n\n".join(parts)
+
+
+def stage_table(case: dict[str, Any]) -> str:
+    """Milliseconds and share of each stage."""
+    compute = stage_median(case, "compute")
+    rows = []
+    for name, summary in stage_rows(case):
+        of_compute = "" if name in ("read", "write") else f"{summary['median'] / compute:.0%}"
+        rows.append([name, *_tail(summary), of_compute])
+    rows.append(["**compute**, all but read and write", *_tail(case["stages"]["compute"]), "100%"])
+    rows.append(["**read to write**", *_tail(case), ""])
+    if "report" in case["stages"]:
+        rows.append(["report in HTML, on top", *_tail(case["stages"]["report"]), ""])
+    return markdown_table(["stage", "median ms", "p95", "p99", "of compute"], rows)
+
+
+def _tail(summary: dict[str, Any]) -> list[str]:
+    return [f"{summary[name]:.0f}" for name in ("median", "p95", "p99")]
+
+
+def _growth_words(record: Record) -> list[str]:
+    """The pictures of the synthetic cases, with what they show."""
+    fits, words = record["growth"], []
+    for name, what in (("regions", "the number of regions"), ("voxels", "the number of voxels")):
+        series = find_series(record["cases"], name)
+        if name in fits:
+            first, last = (stage_median(case, "compute") / 1000 for case in (series[0], series[-1]))
+            words.append(
+                f"with {what} to the power {fits[name]['exponent']:.2f} ({first:.2f} s to "
+                f"{last:.2f} s)"
+            )
+    if not words:
+        return []
+    return [
+        f"On generated pairs, computing grows {' and '.join(words)}.",
+        "![How time grows](benchmarks/pictures/growth.svg)\n\n"
+        "![Where time goes](benchmarks/pictures/stages.svg)",
+    ]
+
+
+def _clients_words(cases: list[dict[str, Any]]) -> list[str]:
+    series = find_series(cases, "clients")
+    if not series:
+        return []
+    shape = "x".join(map(str, series[0]["shape"]))
+    rates = ", ".join(f"{case['requests_per_s']:.2f} of {case['clients']}" for case in series)
+    return [
+        f"One engine shared by threads, {series[0]['regions']} regions, {shape}, requests per "
+        f"second by number of threads: {rates}."
+    ]
+
+
+def kernels_section(record: Record) -> str:
+    shape = "x".join(map(str, record["shape"]))
     words = (
-        f"Dice, {machine['cores']} cores of {machine['cpu']}, {backend['name']} in "
-        f"{backend['precision']}, commit {record['commit'][:7]}; the last five columns after all "
-        "passes, seconds are the median of computing, warm.\n\n"
+        f"{shape} float32, {record['threads']} threads, {describe_run(record)}; medians. GB/s "
+        "counts what must be read and written once; a plain copy of memory, timed in turn, is "
+        "100 %. Results do not depend on the number of threads, bit for bit."
     )
-    begin, end = MARKERS
-    text = README.read_text(encoding="utf-8")
-    section = f"{begin}\n{words}{accuracy_table(record)}\n{end}"
-    replaced, count = re.subn(f"{begin}.*?{end}", lambda _: section, text, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"{README.name}: expected one section {begin} ... {end}, found {count}.")
-    README.write_text(replaced, encoding="utf-8")
+    picture = "![Bandwidth of the kernels](benchmarks/pictures/bandwidth.svg)"
+    return "\n\n".join(["### Kernels", words, kernels_table(record), picture])
 
 
-if __name__ == "__main__":
-    main()
+def kernels_table(record: Record) -> str:
+    """Time and bandwidth of every operation, and how much faster it is than others."""
+    rows = []
+    for case in record["cases"]:
+        if "threads" in case["id"].split("/"):
+            continue
+        name = case["id"].removeprefix("kernels/")
+        if not case["correct"]:
+            rows.append([name, "wrong", "", "", ""])
+            continue
+        others = [f"{row['name']} {row['times_faster']:.1f}x" for row in case["outside"]]
+        rows.append(
+            [
+                name,
+                f"{case['median']:.1f}",
+                f"{case['gb_per_s']:.1f}",
+                f"{case['share_of_copy']:.0%}",
+                "<br>".join(others),
+            ]
+        )
+    return markdown_table(["operation", "ms", "GB/s", "of copy", "faster than"], rows)
+
+
+def gpu_section(record: Record) -> str:
+    shapes = [case["shape"] for case in record["cases"] if "gb_per_s" in case and "shape" in case]
+    _, copy = bandwidths(record)
+    words = (
+        f"The same kernels on one {gpu_name(record)}, {'x'.join(map(str, shapes[0]))} float32; a "
+        f"plain copy of memory moves {copy:.0f} GB/s."
+    )
+    return f"{words}\n\n{gpu_table(record)}"
+
+
+def gpu_table(record: Record) -> str:
+    operations, copy = bandwidths(record)
+    times = {case["id"]: case["median"] for case in record["cases"] if "median" in case}
+    rows = [
+        [name, f"{times[f'gpu/{name}']:.3f}", f"{speed:.0f}", f"{speed / copy:.0%}"]
+        for name, speed in operations.items()
+    ]
+    return markdown_table(["operation", "ms", "GB/s", "of copy"], rows)
+
+
+def gpu_name(record: Record) -> str:
+    gpu = record["machine"]["gpu"]
+    return str(gpu["name"] if isinstance(gpu, dict) else gpu)
+
+
+def bandwidths(record: Record) -> tuple[dict[str, float], float]:
+    """GB/s of each operation of a ``kernels`` or ``gpu`` record, and of a plain copy.
+
+    On the CPU a copy is timed beside each operation; a GPU's is a case of its own.
+    """
+    cases = {case["id"].split("/", 1)[1]: case for case in record["cases"] if "gb_per_s" in case}
+    copy = cases.pop("copy", None)
+    copies = [copy] if copy else [case["copy"] for case in cases.values()]
+    speeds = {name: float(case["gb_per_s"]) for name, case in cases.items()}
+    return speeds, median(float(case["gb_per_s"]) for case in copies)
+
+
+def peers_section(record: Record) -> str:
+    words = (
+        f"Dice and seconds of one pair, {record['threads']} threads, {describe_run(record)}; every "
+        "field judged by the same code. A dash: no field that could be used."
+    )
+    return f"{words}\n\n{peers_table(record)}"
+
+
+def peers_table(record: Record) -> str:
+    """One row a tool, one column a data set."""
+    data = list(dict.fromkeys(case["dataset"] for case in record["cases"]))
+    by_tool: dict[tuple[str, str], dict[str, str]] = {}
+    for case in record["cases"]:
+        cell = f"{case['dice']:.3f}, {case['median']:.1f} s" if case["correct"] else "-"
+        by_tool.setdefault((case["name"], case["driven_by"]), {})[case["dataset"]] = cell
+    rows = [[*tool, *(cells.get(name, "-") for name in data)] for tool, cells in by_tool.items()]
+    return markdown_table(["tool", "driven by", *data], rows)
+
+
+# Kind of record -> its section of the README.
+SECTIONS: dict[str, Callable[[Record], str]] = {
+    "latency": latency_section,
+    "kernels": kernels_section,
+    "gpu": gpu_section,
+    "accuracy": accuracy_section,
+    "peers": peers_section,
+}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from benchmarks import accuracy, record
+from benchmarks.__main__ import main
 from benchmarks.accuracy import MEASURES, measure_dataset, measure_pair, print_table
 from benchmarks.datasets import DATASETS, Pair
 from segreg.engine.phantom import make_phantom
@@ -60,11 +59,9 @@ def test_command_writes_a_record(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
     monkeypatch.setitem(DATASETS, "brain", lambda root: iter([pair, pair, pair]))
     words = ["--package", str(tiny_package), "--datasets", "brain", "--passes", "0", "1"]
-    monkeypatch.setattr(sys, "argv", ["accuracy", *words, "--pairs", "2"])
-    accuracy.main()
+    assert main(["accuracy", *words, "--pairs", "2", "--results", str(tmp_path / "results")]) == 0
     (path,) = (tmp_path / "results").rglob("*.json")
     found = json.loads(path.read_text())
     assert [case["pairs"] for case in found["cases"]] == [2, 2]
