@@ -1,4 +1,4 @@
-"""Accuracy on real data: ``python -m benchmarks.accuracy``.
+"""Accuracy on real data: ``python -m benchmarks accuracy``.
 
 Per data set and number of passes: Dice, HD95, folding inside regions and at seams, SD of the log
 Jacobian, seconds a stage. Zero passes is moment matching alone.
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import degradation
 from benchmarks.datasets import DATASETS, Pair
 from benchmarks.record import write_record
 from segreg.engine.result import without_nan
@@ -88,8 +89,7 @@ def print_table(cases: list[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--package", default="shapes")
     parser.add_argument("--backend")
@@ -97,7 +97,13 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
     parser.add_argument("--pairs", type=int, help="at most so many pairs of each data set")
     parser.add_argument("--no-record", action="store_true")
-    options = parser.parse_args()
+    degradation.add_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, print the table, write the record; with ``--degrade`` that experiment instead."""
+    if options.degrade:
+        return degradation.run(options)
     console = Console(width=140)
     engines = {
         n: Engine(options.package, backend=options.backend, passes=n) for n in options.passes
@@ -117,7 +123,4 @@ def main() -> None:
             peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
         console.print(f"record: {path}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

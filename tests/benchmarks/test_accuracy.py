@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from io import StringIO
 from pathlib import Path
 
@@ -13,19 +13,7 @@ from rich.console import Console
 from benchmarks import accuracy, record
 from benchmarks.accuracy import MEASURES, measure_dataset, measure_pair, print_table
 from benchmarks.datasets import DATASETS, Pair
-from segreg.engine.phantom import make_phantom
 from segreg.engine.runtime import Engine
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    folder = tmp_path_factory.mktemp("pair")
-    phantom = make_phantom((18, 22, 20), (6.0, 5.0, 5.0))
-    paths = []
-    for side in ("moving", "fixed", "moving_labels", "fixed_labels"):
-        paths.append(folder / f"{side}.nii.gz")
-        getattr(phantom, side).write(paths[-1])
-    return Pair("phantom", *paths)
 
 
 def test_pair(tiny_package: Path, pair: Pair) -> None:
@@ -63,8 +51,9 @@ def test_command_writes_a_record(
     monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
     monkeypatch.setitem(DATASETS, "brain", lambda root: iter([pair, pair, pair]))
     words = ["--package", str(tiny_package), "--datasets", "brain", "--passes", "0", "1"]
-    monkeypatch.setattr(sys, "argv", ["accuracy", *words, "--pairs", "2"])
-    accuracy.main()
+    parser = argparse.ArgumentParser()
+    accuracy.add_arguments(parser)
+    assert accuracy.run(parser.parse_args([*words, "--pairs", "2"])) == 0
     (path,) = (tmp_path / "results").rglob("*.json")
     found = json.loads(path.read_text())
     assert [case["pairs"] for case in found["cases"]] == [2, 2]
