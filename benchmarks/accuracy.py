@@ -96,7 +96,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--passes", type=int, nargs="+", default=[0, 1, 2, 4])
     parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
     parser.add_argument("--pairs", type=int, help="at most so many pairs of each data set")
-    parser.add_argument("--no-record", action="store_true")
     degradation.add_arguments(parser)
 
 
@@ -118,6 +117,7 @@ def run(options: argparse.Namespace) -> int:
         path = write_record(
             "accuracy",
             without_nan(cases),
+            options.results,
             package={"name": first.package.name, "digest": first.package.digest},
             backend={"name": first.backend.name, "precision": first.backend.precision},
             peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

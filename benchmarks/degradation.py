@@ -272,6 +272,7 @@ def run(options: argparse.Namespace) -> int:
             path = write_record(
                 "degradation",
                 without_nan(cases),
+                options.results,
                 package={"name": engine.package.name, "digest": engine.package.digest},
                 backend={"name": engine.backend.name, "precision": engine.backend.precision},
                 seed=options.seed,

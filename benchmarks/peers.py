@@ -38,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=float, default=900, help="seconds a tool may take a pair")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", type=Path, help="keep every run here; leave out what it holds")
-    parser.add_argument("--no-record", action="store_true")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -66,7 +65,8 @@ def run(options: argparse.Namespace) -> int:
     if not options.no_record:
         versions = {n: importlib.metadata.version(n) for t in tools for n in t.distributions}
         path = write_record(
-            "peers", without_nan(cases), absent=absent, peer_versions=versions, **conditions
+            "peers", without_nan(cases), options.results, absent=absent, peer_versions=versions,
+            **conditions,
         )
         console.print(f"record: {path}")
     return int(any(not case["rows"] for case in cases))
@@ -156,6 +156,7 @@ def _figures(rows: list[Row], ours: dict[str, float]) -> dict[str, Any]:
         "unit": "s",
         "samples": [row["seconds"] for row in rows],
         "median": median(row["seconds"] for row in rows),
+        "cpu_s": median(row["cpu_s"] for row in rows),
         "start_s": median(row["start_s"] for row in rows),
         "ratio": median(ratios) if ratios else None,
         "peak_mib": max(row["peak_mib"] for row in rows),

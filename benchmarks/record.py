@@ -14,14 +14,21 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+SCHEMA = Path(__file__).parent / "schema.json"
 LIBRARIES = ("segreg", "numpy", "nibabel", "openvino", "onnxruntime", "torch", "SimpleITK", "scipy")
 
 
-def write_record(kind: str, cases: list[dict[str, Any]], **context: Any) -> Path:
-    """Write ``cases`` as a record of ``kind`` and return its path."""
+def write_record(
+    kind: str, cases: list[dict[str, Any]], results: Path | None = None, **context: Any
+) -> Path:
+    """Write ``cases`` as a record of ``kind`` and return its path.
+
+    ``results`` is the folder that holds a folder per machine; None is the repository's own.
+    """
     now = datetime.now(timezone.utc)
     machine = describe_machine()
-    folder = RESULTS / re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']}".lower())
+    name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']}".lower())
+    folder = (RESULTS if results is None else results) / name
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "schema": 1,
@@ -38,6 +45,18 @@ def write_record(kind: str, cases: list[dict[str, Any]], **context: Any) -> Path
     path = folder / f"{now:%Y%m%dT%H%M%S}-{kind}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def newest_record(kind: str, results: Path | None = None) -> dict[str, Any] | None:
+    """The record of ``kind`` that was written last, on any machine; None where there is none."""
+    folder = RESULTS if results is None else results
+    paths = sorted(folder.glob(f"*/*-{kind}.json"), key=lambda path: path.name)
+    return read_record(paths[-1]) if paths else None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
 
 
 def describe_machine() -> dict[str, Any]:

@@ -86,12 +86,16 @@ _SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
 
 
 def measure(tool: Tool, task: Task, started: float) -> dict[str, Any]:
-    """Register and judge in this process; ``started`` is its start, seconds since the epoch."""
+    """Register and judge in this process; ``started`` is its start, seconds since the epoch.
+
+    ``cpu_s`` is the work of all threads: it shows who shared the machine, or used one core.
+    """
     tool.prepare(task)
     ready = time.time() - started
-    start = time.perf_counter()
+    start, before = time.perf_counter(), time.process_time()
     known = tool.register()
     seconds = time.perf_counter() - start if known is None else known
+    worked = time.process_time() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     outcome = tool.export()
     check = compare_warps(outcome, as_volume(task.moving))
@@ -104,6 +108,7 @@ def measure(tool: Tool, task: Task, started: float) -> dict[str, Any]:
         **{name: getattr(quality, name) for name in MEASURES},
         "dice_by_region": {region.name: region.dice for region in quality.regions},
         "seconds": seconds,
+        "cpu_s": worked,
         "start_s": ready,
         "peak_mib": peak,
     }

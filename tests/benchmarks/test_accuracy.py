@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from io import StringIO
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import accuracy, record
+from benchmarks.__main__ import main
 from benchmarks.accuracy import MEASURES, measure_dataset, measure_pair, print_table
 from benchmarks.datasets import DATASETS, Pair
 from segreg.engine.runtime import Engine
@@ -48,12 +47,9 @@ def test_command_writes_a_record(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
     monkeypatch.setitem(DATASETS, "brain", lambda root: iter([pair, pair, pair]))
     words = ["--package", str(tiny_package), "--datasets", "brain", "--passes", "0", "1"]
-    parser = argparse.ArgumentParser()
-    accuracy.add_arguments(parser)
-    assert accuracy.run(parser.parse_args([*words, "--pairs", "2"])) == 0
+    assert main(["accuracy", *words, "--pairs", "2", "--results", str(tmp_path / "results")]) == 0
     (path,) = (tmp_path / "results").rglob("*.json")
     found = json.loads(path.read_text())
     assert [case["pairs"] for case in found["cases"]] == [2, 2]

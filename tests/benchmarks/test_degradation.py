@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,7 +11,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import linregress
 
-from benchmarks import accuracy, record
+from benchmarks.__main__ import main
 from benchmarks.curves import draw_degradation
 from benchmarks.datasets import DATASETS, Pair
 from benchmarks.degradation import (
@@ -188,16 +187,11 @@ def test_points_of_a_pair(tiny_package: Path, pair: Pair) -> None:
 def test_command_writes_record_and_picture(
     tiny_package: Path, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
     monkeypatch.setitem(DATASETS, "brain", lambda root: iter([pair, pair]))
-    parser = argparse.ArgumentParser()
-    accuracy.add_arguments(parser)
     picture = tmp_path / "degradation.svg"
-    options = parser.parse_args(
-        ["--degrade", "--package", str(tiny_package), "--datasets", "brain", "--pairs", "1",
-         "--steps", "1", "--picture", str(picture)]
-    )  # fmt: skip
-    assert accuracy.run(options) == 0
+    words = ["--package", str(tiny_package), "--datasets", "brain", "--pairs", "1", "--steps", "1"]
+    words += ["--picture", str(picture), "--results", str(tmp_path / "results")]
+    assert main(["accuracy", "--degrade", *words]) == 0
     (path,) = (tmp_path / "results").rglob("*.json")
     found = json.loads(path.read_text())
     assert found["kind"] == "degradation"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from io import StringIO
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks import peers, record
+from benchmarks import peers
+from benchmarks.__main__ import main
 from benchmarks.accuracy import MEASURES
 from benchmarks.datasets import DATASETS, Pair
 from benchmarks.peers import Runs, print_table, summarise
@@ -23,7 +23,7 @@ CONDITIONS = {"threads": 2, "limit_s": 900.0}
 
 
 def row(tool: str, pair: str, seconds: float, **more: Any) -> dict[str, Any]:
-    figures = dict.fromkeys((*MEASURES, "dice_before", "start_s", "peak_mib"), 0.5)
+    figures = dict.fromkeys((*MEASURES, "dice_before", "cpu_s", "start_s", "peak_mib"), 0.5)
     return {
         "tool": tool, "dataset": "brain", "pair": pair, "seconds": seconds, **figures,
         "correlation": 1.0, "max_abs_err": 0.0, "correct": True, **more,
@@ -106,7 +106,6 @@ class TestRuns:
 @pytest.fixture
 def harness(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand-ins instead of tools, one pair instead of data; the folder of the records."""
-    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
     monkeypatch.setitem(DATASETS, "brain", lambda root: iter([pair, pair]))
     tools = {"segreg": STILL, **{id: STAND_INS[id] for id in ("wrong", "absent")}}
     monkeypatch.setattr(peers, "TOOLS", tools)
@@ -115,9 +114,7 @@ def harness(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    peers.add_arguments(parser)
-    return peers.run(parser.parse_args(["--datasets", "brain", "--pairs", "1", *words]))
+    return main(["peers", "--datasets", "brain", "--pairs", "1", *words])
 
 
 def test_command(
@@ -134,6 +131,7 @@ def test_command(
 
     monkeypatch.setattr(peers, "try_tool", try_tool)
     words = ("--tools", "wrong", "absent", "--resume", str(tmp_path / "runs.jsonl"))
+    words += ("--results", str(harness))
     assert run(*words) == 1, "one tool gave nothing that can be used"
     assert asked == [("segreg", "phantom", 2, 900), ("wrong", "phantom", 2, 900)]
     (path,) = harness.rglob("*.json")

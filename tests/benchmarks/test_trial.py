@@ -39,6 +39,7 @@ def test_row_of_a_tool_that_works(pair: Pair) -> None:
     assert row["max_abs_err"] < 1e-3
     assert row["seconds"] == SECONDS
     assert row["start_s"] > 0
+    assert 0 <= row["cpu_s"] < SECONDS
     assert row["peak_mib"] > 10
     assert set(MEASURES) < set(row)
     assert len(row["dice_by_region"]) == 6

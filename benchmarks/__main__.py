@@ -1,0 +1,50 @@
+"""``python -m benchmarks COMMAND``: every measurement of this project, and its report.
+
+A command's module is imported when it is chosen: a machine needs only what that command needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Command -> what it does. The module of the same name has add_arguments(parser) and run(options).
+COMMANDS = {
+    "kernels": "speed of each kernel on the CPU, beside outside implementations",
+    "latency": "where the milliseconds of a registration go, and how they grow",
+    "accuracy": "overlap, distance and folding on real data",
+    "peers": "the same pairs with other registration tools",
+    "gpu": "tests, memory checks and bandwidth of the kernels on a GPU",
+    "report": "tables and pictures of the newest records; compare two records",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    listing = "\n".join(f"  {name:10}{purpose}" for name, purpose in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"Measure segreg and keep a record of it.\n\ncommands:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    command = parser.parse_args(words[:1]).command
+    module = importlib.import_module(f"benchmarks.{command}")
+    program = f"python -m benchmarks {command}"
+    own = argparse.ArgumentParser(prog=program, description=module.__doc__)
+    own.add_argument(
+        "--results", type=Path, metavar="FOLDER", help="where records lie; benchmarks/results"
+    )
+    if command != "report":
+        own.add_argument("--no-record", action="store_true", help="print only")
+    module.add_arguments(own)
+    code: int = module.run(own.parse_args(words[1:]))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
