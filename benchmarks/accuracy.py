@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import degradation
 from benchmarks.datasets import DATASETS, Pair
 from benchmarks.record import write_record
 from segreg.engine.result import without_nan
@@ -95,9 +96,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--passes", type=int, nargs="+", default=[0, 1, 2, 4])
     parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
     parser.add_argument("--pairs", type=int, help="at most so many pairs of each data set")
+    degradation.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    """Measure, print the table, write the record; with ``--degrade`` that experiment instead."""
+    if options.degrade:
+        return degradation.run(options)
     console = Console(width=140)
     engines = {
         n: Engine(options.package, backend=options.backend, passes=n) for n in options.passes

@@ -144,9 +144,9 @@ def _scipy_warp(order: int) -> Callable[[Arguments, int], Run]:
 
         moving = arguments["moving"][0, 0]
         positions = _positions(arguments["displacement"])
-        return lambda: np.asarray(
-            map_coordinates(moving, positions, order=order, mode="mirror")[None, None]
-        )
+        options = {"order": order, "mode": "mirror"}
+        options["prefilter"] = not arguments.get("prefiltered", False)
+        return lambda: np.asarray(map_coordinates(moving, positions, **options)[None, None])
 
     return prepare
 

@@ -12,19 +12,7 @@ from rich.console import Console
 from benchmarks.__main__ import main
 from benchmarks.accuracy import MEASURES, measure_dataset, measure_pair, print_table
 from benchmarks.datasets import DATASETS, Pair
-from segreg.engine.phantom import make_phantom
 from segreg.engine.runtime import Engine
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    folder = tmp_path_factory.mktemp("pair")
-    phantom = make_phantom((18, 22, 20), (6.0, 5.0, 5.0))
-    paths = []
-    for side in ("moving", "fixed", "moving_labels", "fixed_labels"):
-        paths.append(folder / f"{side}.nii.gz")
-        getattr(phantom, side).write(paths[-1])
-    return Pair("phantom", *paths)
 
 
 def test_pair(tiny_package: Path, pair: Pair) -> None:

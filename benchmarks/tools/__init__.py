@@ -1,0 +1,1 @@
+"""Registration tools behind one interface, one file a library."""
