@@ -12,10 +12,10 @@ order on axis 1. Voxel coordinates are indices, whole numbers the centres.
 from __future__ import annotations
 
 from segreg.kernels._machines import get_threads, set_threads
-from segreg.kernels.canvases import RegionShapes, gather_regions, region_shapes
+from segreg.kernels.canvases import RegionShapes, gather_regions, region_shapes, soft_dice
 from segreg.kernels.fields import compose, integrate, invert, jacobian_determinant
 from segreg.kernels.fusion import distance_to_mask, fuse_fields
-from segreg.kernels.jacobians import JacobianSums, jacobian_sums
+from segreg.kernels.jacobians import JacobianSums, count_folds, jacobian_sums
 from segreg.kernels.labels import find_labels, relabel
 from segreg.kernels.regions import RegionStats, region_stats
 from segreg.kernels.resampling import resample_field
@@ -28,6 +28,7 @@ __all__ = [
     "RegionStats",
     "SurfaceDistances",
     "compose",
+    "count_folds",
     "distance_to_mask",
     "find_labels",
     "fuse_fields",
@@ -43,6 +44,7 @@ __all__ = [
     "relabel",
     "resample_field",
     "set_threads",
+    "soft_dice",
     "surface_distances",
     "warp",
     "warp_labels",

@@ -7,6 +7,7 @@ value holds.
 
 from __future__ import annotations
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from segreg.kernels._checks import (
@@ -23,7 +24,9 @@ from segreg.kernels._machines import Array, machine_of
 _TOLERANCE = 1e-4
 
 
-def integrate(velocity: Array, steps: int, out: Array | None = None) -> Array:
+def integrate(
+    velocity: Array, steps: int, out: Array | None = None, *, scale: float = 1.0
+) -> Array:
     """Displacement at the end of a stationary velocity field, by scaling and squaring.
 
     The velocity is divided by 2^steps and the result composed with itself ``steps`` times
@@ -34,9 +37,11 @@ def integrate(velocity: Array, steps: int, out: Array | None = None) -> Array:
     velocity : (B, 3, D, H, W) float32
         Voxels per unit of time.
     steps : int
-        0 to 30. 0 returns the velocity as the displacement.
+        0 to 30. 0 returns the scaled velocity as the displacement.
     out : (B, 3, D, H, W) float32, optional
         Where to write; must not overlap ``velocity``.
+    scale : float
+        Factor of the velocity.
 
     Returns
     -------
@@ -52,12 +57,12 @@ def integrate(velocity: Array, steps: int, out: Array | None = None) -> Array:
     steps = check_count("steps", steps, 0, 30)
     out = check_out(machine, "out", out, velocity.shape, "float32", velocity)
     if steps == 0:
-        out[...] = velocity
+        out[...] = velocity * np.float32(scale)
         return out
     # Two buffers in turn, begun so that the last squaring writes to `out`.
     spare = machine.empty(velocity.shape, "float32") if steps > 1 else out
     source, target = velocity, out if steps % 2 else spare
-    scale = 2.0**-steps
+    scale *= 2.0**-steps
     for _ in range(steps):
         _compose(source, source, scale, target)
         source, target = target, spare if target is out else out

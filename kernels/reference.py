@@ -140,9 +140,9 @@ def compose(first: Array, second: Array) -> Array:
     return np.stack([v + _sample_field(u, points + v) for u, v in pairs])
 
 
-def integrate(velocity: Array, steps: int) -> Array:
+def integrate(velocity: Array, steps: int, *, scale: float = 1.0) -> Array:
     """See ``segreg.kernels.integrate``."""
-    displacement: Array = velocity.astype(np.float64) / 2**steps
+    displacement: Array = scale * velocity.astype(np.float64) / 2**steps
     for _ in range(steps):
         displacement = compose(displacement, displacement)
     return displacement

@@ -16,6 +16,7 @@ from segreg.kernels import (
     _cpu,
     _machines,
     compose,
+    count_folds,
     distance_to_mask,
     find_labels,
     fuse_fields,
@@ -30,6 +31,7 @@ from segreg.kernels import (
     region_stats,
     relabel,
     set_threads,
+    soft_dice,
     surface_distances,
     warp,
     warp_labels,
@@ -73,6 +75,8 @@ def everything(rng):
         canvases,
         distances,
         fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, 5.0),
+        soft_dice(canvases, 0, 1),
+        *count_folds(fields, canvases, 1),
         find_labels(regions, 9),
         relabel(regions, [0, 7, 5, 9]),
         *vars(stats).values(),
@@ -97,7 +101,7 @@ def test_both_machines_have_the_same_kernels_with_the_same_parameters(cuda_kerne
         name: tuple(kind for kind, _ in parameters) for name, parameters in cuda_kernels.items()
     }
     assert types == dict(_cpu.signatures)
-    assert len(types) == 18
+    assert len(types) == 20
 
 
 def test_every_cuda_kernel_is_found_in_its_file():
