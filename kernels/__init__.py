@@ -20,7 +20,8 @@ from segreg.kernels.labels import find_labels, relabel
 from segreg.kernels.regions import RegionStats, region_stats
 from segreg.kernels.resampling import resample_field
 from segreg.kernels.sampling import overlap, warp, warp_labels
-from segreg.kernels.surfaces import SurfaceDistances, surface_distances
+from segreg.kernels.splines import sum_distances
+from segreg.kernels.surfaces import SurfaceDistances, outline, surface_distances
 
 __all__ = [
     "JacobianSums",
@@ -38,6 +39,7 @@ __all__ = [
     "invert",
     "jacobian_determinant",
     "jacobian_sums",
+    "outline",
     "overlap",
     "region_shapes",
     "region_stats",
@@ -45,6 +47,7 @@ __all__ = [
     "resample_field",
     "set_threads",
     "soft_dice",
+    "sum_distances",
     "surface_distances",
     "warp",
     "warp_labels",

@@ -227,6 +227,13 @@ def invert(
     return (point - target)[None], np.sqrt((residual**2).sum(axis=0))
 
 
+def sum_distances(points: Array, centres: ArrayLike, weights: ArrayLike) -> Array:
+    """See ``segreg.kernels.sum_distances``."""
+    way = points.astype(np.float64).T[:, None] - np.asarray(centres, np.float64)
+    sums: Array = np.sqrt((way**2).sum(axis=-1)) @ np.asarray(weights, np.float64)
+    return sums.T
+
+
 def distance_to_mask(mask: Array, spacing: ArrayLike) -> Array:
     """See ``segreg.kernels.distance_to_mask``."""
     distances = np.full(mask.shape, 1e6)

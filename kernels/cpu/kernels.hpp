@@ -51,6 +51,9 @@ void gather_regions(int64 size, const float* image, int depth, int height, int w
 void mask_products(int64 size, const float* batch, int channels, int voxels, int first, int second,
                    int pieces, double* sums);
 
+void sum_distances(int64 size, const float* points, const float* centres, const float* weights,
+                   int count, float* sums);
+
 void distance_rows(int64 size, const unsigned char* mask, int length, const float* spacing,
                    int rows_each, float* squares);
 

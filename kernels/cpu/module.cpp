@@ -57,6 +57,7 @@ PYBIND11_MODULE(_cpu, module) {
     bind(module, "shape_regions", &shape_regions);
     bind(module, "gather_regions", &gather_regions);
     bind(module, "mask_products", &mask_products);
+    bind(module, "sum_distances", &sum_distances);
     bind(module, "distance_rows", &distance_rows);
     bind(module, "distance_axis", &distance_axis);
     bind(module, "jacobian_sums", &jacobian_sums);

@@ -32,6 +32,7 @@ from segreg.kernels import (
     relabel,
     set_threads,
     soft_dice,
+    sum_distances,
     surface_distances,
     warp,
     warp_labels,
@@ -76,6 +77,7 @@ def everything(rng):
         distances,
         fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, 5.0),
         soft_dice(canvases, 0, 1),
+        sum_distances(field[0].reshape(3, -1), maps[0].T[:, :3], maps[0].T[:, :3]),
         *count_folds(fields, canvases, 1),
         find_labels(regions, 9),
         relabel(regions, [0, 7, 5, 9]),
@@ -101,7 +103,7 @@ def test_both_machines_have_the_same_kernels_with_the_same_parameters(cuda_kerne
         name: tuple(kind for kind, _ in parameters) for name, parameters in cuda_kernels.items()
     }
     assert types == dict(_cpu.signatures)
-    assert len(types) == 20
+    assert len(types) == 21
 
 
 def test_every_cuda_kernel_is_found_in_its_file():
@@ -202,6 +204,7 @@ def test_nothing_is_read_or_written_out_of_bounds():
     }
     names = (
         "fields", "sampling", "labels", "regions", "canvases", "surfaces", "jacobians", "fusion",
+        "splines",
     )  # fmt: skip
     files = [f"test_{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *files]
