@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from segreg.engine.canvases import Canvases
 from segreg.engine.regions import RegionPlan
+from segreg.kernels import outline, sum_distances
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
@@ -87,7 +88,8 @@ def fit_spline(points: Array, values: Array) -> tuple[Array, Array]:
     count = len(points)
     centre = points.mean(0)
     points = points - centre
-    kernel = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    apart = points[:, None] - points[None]
+    kernel = np.sqrt(np.einsum("ijk,ijk->ij", apart, apart))
     polynomial = np.column_stack([points, np.ones(count)])
     system = np.zeros((count + 4, count + 4))
     # |r| is conditionally negative definite, so smoothing enters with a minus.
@@ -106,20 +108,16 @@ def fit_spline(points: Array, values: Array) -> tuple[Array, Array]:
 def evaluate_spline(where: Array, points: Array, weights: Array, affine: Array) -> Array:
     """Values (N, 3) of a fitted spline at ``where`` (N, 3); single precision inside."""
     centre = points.mean(0)
-    near = (where - centre).astype(np.float32)
-    far = (points - centre).astype(np.float32)
-    squares = near @ (-2 * far.T)
-    squares += np.square(near).sum(1)[:, None]
-    squares += np.square(far).sum(1)
-    distance = np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
-    return np.asarray(distance @ weights.astype(np.float32) + where @ affine[:3] + affine[3])
+    near = np.ascontiguousarray((where - centre).T, np.float32)
+    bent = sum_distances(near, points - centre, weights).T
+    return np.asarray(bent + where @ affine[:3] + affine[3])
 
 
 def _surface_points(
     fields: FloatArray, distances: FloatArray, canvases: Canvases
 ) -> tuple[Array, Array]:
     """Points on the regions' surfaces and where their maps take them, (n, 3) fixed voxels."""
-    surfaces = [np.argwhere(_surface(region == 0)) for region in distances]
+    surfaces = _surfaces(distances == 0)
     total = sum(len(surface) for surface in surfaces)
     spare = max(POINTS - LEAST_POINTS * len(surfaces), 0)
     source, target = [], []
@@ -136,11 +134,13 @@ def _surface_points(
     return np.concatenate(source), np.concatenate(target)
 
 
-def _surface(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Cells of the region with a face neighbour outside it; the grid's border counts as outside."""
-    padded = np.pad(inside, 1)
-    interior = inside.copy()
-    for axis in range(3):
-        for shift in (-1, 1):
-            interior &= np.roll(padded, shift, axis)[1:-1, 1:-1, 1:-1]
-    return np.asarray(inside & ~interior)
+def _surfaces(inside: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+    """Cells (n, 3) of each of the K regions ``inside`` (K, s, s, s) with a face neighbour outside
+    it; the grid's border counts as outside."""
+    count, *grid = inside.shape
+    numbers = np.arange(1, count + 1, dtype=np.int32)
+    # One below the other: where two regions touch, their numbers differ, which is an outline too.
+    stack = np.where(inside, numbers[:, None, None, None], 0).reshape(-1, *grid[1:])
+    found = np.argwhere(outline(stack).reshape(inside.shape))
+    ends = np.searchsorted(found[:, 0], numbers)
+    return [cells[:, 1:] for cells in np.split(found, ends[:-1])]

@@ -19,12 +19,13 @@ from segreg.engine.seams import SLIDING, Blending
 from segreg.engine.timing import Stopwatch
 from segreg.kernels import (
     compose,
+    count_folds,
     distance_to_mask,
     fuse_fields,
     gather_regions,
     integrate,
-    jacobian_determinant,
     resample_field,
+    soft_dice,
 )
 
 FloatArray = NDArray[np.float32]
@@ -227,13 +228,7 @@ class Pipeline:
         names = self.settings["channels"]
         if not {"moving_mask", "fixed_mask"} <= set(names):
             return np.zeros(len(regions))
-        moving, fixed = (
-            regions[:, names.index(f"{side}_mask")].reshape(len(regions), -1)
-            for side in ("moving", "fixed")
-        )
-        both = np.einsum("kn,kn->k", moving, fixed)
-        squares = np.einsum("kn,kn->k", moving, moving) + np.einsum("kn,kn->k", fixed, fixed)
-        return np.asarray(2 * both / np.maximum(squares, 1e-6), np.float64)
+        return soft_dice(regions, names.index("moving_mask"), names.index("fixed_mask"))
 
     def _advance(
         self,
@@ -252,7 +247,7 @@ class Pipeline:
             retry = np.flatnonzero(~sound)
             if not len(retry):
                 break
-            shorter = self._to_displacement(vectors[retry] * np.float32(share), fixed_shape)
+            shorter = self._to_displacement(vectors[retry], fixed_shape, share)
             after[retry] = compose(before[retry], shorter)
             sound[retry] = ~self._folds(after[retry], regions[retry])
         return after, sound
@@ -262,10 +257,8 @@ class Pipeline:
         names = self.settings["channels"]
         if "fixed_mask" not in names:
             return np.zeros(len(field), bool)
-        stride = regions.shape[-1] // field.shape[-1]
-        inside = regions[:, names.index("fixed_mask"), ::stride, ::stride, ::stride] > 0.5
-        folded = (jacobian_determinant(field) <= 0) & inside
-        return np.asarray(folded.sum(axis=(1, 2, 3)) > MOST_FOLDED * inside.sum(axis=(1, 2, 3)))
+        inside, folded = count_folds(field, regions, names.index("fixed_mask"))
+        return np.asarray(folded > MOST_FOLDED * inside)
 
     def _gather(
         self,
@@ -331,20 +324,20 @@ class Pipeline:
         distances: FloatArray = distance_to_mask(covered[:, 0] > COVERED, grid.spacing)
         return distances
 
-    def _to_displacement(self, vectors: FloatArray, fixed_shape: tuple[int, ...]) -> FloatArray:
-        """The network's output as displacement in field cells, components (z, y, x)."""
+    def _to_displacement(
+        self, vectors: FloatArray, fixed_shape: tuple[int, ...], share: float = 1.0
+    ) -> FloatArray:
+        """A share of the network's output as displacement in field cells, components (z, y, x)."""
         output = self.settings["output"]
         if output["order"] == "xyz":
-            vectors = vectors[:, ::-1]
+            vectors = np.ascontiguousarray(vectors[:, ::-1])
+        if 1 in fixed_shape:  # a single slice has nowhere to go
+            vectors = vectors.copy()
+            vectors[:, [axis for axis, size in enumerate(fixed_shape) if size == 1]] = 0
         if output["unit"] == "canvas_voxel":
-            vectors = vectors / np.float32(output["stride"])
-        vectors = np.ascontiguousarray(vectors)
-        for axis, size in enumerate(fixed_shape):
-            if size == 1:  # a single slice has nowhere to go
-                vectors[:, axis] = 0
-        if output["kind"] == "displacement":
-            return vectors
-        displacement: FloatArray = integrate(vectors, int(self.settings["integration_steps"]))
+            share /= output["stride"]
+        steps = 0 if output["kind"] == "displacement" else int(self.settings["integration_steps"])
+        displacement: FloatArray = integrate(vectors, steps, scale=share)
         return displacement
 
 

@@ -19,17 +19,18 @@ order on axis 1. Voxel coordinates are indices, whole numbers the centres.
 from __future__ import annotations
 
 from segreg.kernels._machines import get_threads, set_threads
-from segreg.kernels.canvases import RegionShapes, gather_regions, region_shapes
+from segreg.kernels.canvases import RegionShapes, gather_regions, region_shapes, soft_dice
 from segreg.kernels.fields import compose, integrate, invert, jacobian_determinant
 from segreg.kernels.filters import smooth, spline_coefficients
 from segreg.kernels.folds import repair_folds
 from segreg.kernels.fusion import distance_to_mask, fuse_fields
-from segreg.kernels.jacobians import JacobianSums, jacobian_sums
+from segreg.kernels.jacobians import JacobianSums, count_folds, jacobian_sums
 from segreg.kernels.labels import find_labels, relabel
+from segreg.kernels.radial import sum_distances
 from segreg.kernels.regions import RegionStats, region_stats
 from segreg.kernels.resampling import resample_field
 from segreg.kernels.sampling import overlap, warp, warp_labels
-from segreg.kernels.surfaces import SurfaceDistances, surface_distances
+from segreg.kernels.surfaces import SurfaceDistances, outline, surface_distances
 
 __all__ = [
     "JacobianSums",
@@ -37,6 +38,7 @@ __all__ = [
     "RegionStats",
     "SurfaceDistances",
     "compose",
+    "count_folds",
     "distance_to_mask",
     "find_labels",
     "fuse_fields",
@@ -46,6 +48,7 @@ __all__ = [
     "invert",
     "jacobian_determinant",
     "jacobian_sums",
+    "outline",
     "overlap",
     "region_shapes",
     "region_stats",
@@ -54,7 +57,9 @@ __all__ = [
     "resample_field",
     "set_threads",
     "smooth",
+    "soft_dice",
     "spline_coefficients",
+    "sum_distances",
     "surface_distances",
     "warp",
     "warp_labels",

@@ -21,6 +21,7 @@ from segreg.kernels._machines import Array, Machine, machine_of, on_device
 from segreg.kernels._streams import on_stream
 
 _CHANNELS = ("masked_image", "mask", "image")
+_PIECE = 4096  # SEGREG_PIECE of bodies/canvases.cuh
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,47 @@ def gather_regions(
         batch.shape[1], *places, *targets,
     )  # fmt: skip
     return batch
+
+
+@on_stream
+def soft_dice(
+    batch: Array, first: int, second: int, *, stream: Any = None
+) -> NDArray[np.float64]:
+    """Dice (K,) of two channels of a batch as shares: 2 sum a b / (sum a a + sum b b).
+
+    Two empty channels have 0. The order of adding depends on the shape alone.
+
+    Parameters
+    ----------
+    batch : (K, C, D, H, W) float32
+    first, second : int
+        Channels.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
+
+    Returns
+    -------
+    (K,) float64
+        On the host.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong dtype or shape, or channels that are not there.
+    """
+    machine = machine_of(batch=batch)
+    batch = check_array(machine, "batch", batch, "K C D H W")
+    k, channels = batch.shape[:2]
+    first = check_count("first", first, 0, channels - 1)
+    second = check_count("second", second, 0, channels - 1)
+    voxels = int(np.prod(batch.shape[2:]))
+    pieces = -(-voxels // _PIECE)
+    sums = machine.zeros((k, pieces, 3), "float64")
+    machine.launch(
+        "mask_products", k * pieces, batch, channels, voxels, first, second, pieces, sums
+    )
+    both, one, other = machine.fetch(sums.sum(axis=1)).T
+    return np.asarray(2 * both / np.maximum(one + other, 1e-6))
 
 
 def _boxes(boxes: ArrayLike | None, k: int, shape: Shape) -> NDArray[np.int32]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from segreg.kernels._checks import (
@@ -32,6 +33,7 @@ def integrate(
     steps: int,
     out: Array | None = None,
     *,
+    scale: float = 1.0,
     scratch: Array | None = None,
     stream: Any = None,
 ) -> Array:
@@ -45,9 +47,11 @@ def integrate(
     velocity : (B, 3, D, H, W) float32
         Voxels per unit of time.
     steps : int
-        0 to 30. 0 returns the velocity as the displacement.
+        0 to 30. 0 returns the scaled velocity as the displacement.
     out : (B, 3, D, H, W) float32, optional
         Where to write; must not overlap ``velocity``.
+    scale : float
+        Factor of the velocity.
     scratch : (B, 3, D, H, W) float32, optional
         Memory to work in, from two steps on.
     stream : cupy.cuda.Stream, optional
@@ -67,7 +71,7 @@ def integrate(
     steps = check_count("steps", steps, 0, 30)
     out = check_out(machine, "out", out, velocity.shape, "float32", velocity)
     if steps == 0:
-        out[...] = velocity
+        out[...] = velocity * np.float32(scale)
         return out
     # Two buffers in turn, begun so that the last squaring writes to `out`.
     spare = out
@@ -76,7 +80,7 @@ def integrate(
             machine, "scratch", scratch, velocity.shape, "float32", velocity, out
         )
     source, target = velocity, out if steps % 2 else spare
-    scale = 2.0**-steps
+    scale *= 2.0**-steps
     for _ in range(steps):
         _compose(machine, source, source, scale, target)
         source, target = target, spare if target is out else out

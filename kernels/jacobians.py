@@ -104,3 +104,48 @@ def jacobian_sums(
     return JacobianSums(
         *machine.fetch(counts.sum(axis=0)).T.copy(), *machine.fetch(sums.sum(axis=0)).T.copy()
     )
+
+
+@on_stream
+def count_folds(
+    displacement: Array, batch: Array, channel: int, *, stream: Any = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cells of K fields inside their regions, and how many of them fold (determinant <= 0).
+
+    A field's cell is inside if the mask at the first of its canvas cells exceeds one half.
+
+    Parameters
+    ----------
+    displacement : (K, 3, s, s, s) float32
+        In its own cells.
+    batch : (K, C, S, S, S) float32
+        S a multiple of s.
+    channel : int
+        Of the batch, the mask.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
+
+    Returns
+    -------
+    inside, folded : (K,) int64, on the host
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong dtypes or shapes, or a channel that is not there.
+    """
+    machine = machine_of(displacement=displacement, batch=batch)
+    displacement = check_array(machine, "displacement", displacement, "K 3 s s s")
+    batch = check_array(machine, "batch", batch, "K C S S S")
+    k, cells, side = len(displacement), displacement.shape[-1], batch.shape[-1]
+    if len(batch) != k or side % cells:
+        raise ValueError(
+            f"batch: expected ({k}, C, S, S, S) with S a multiple of {cells}, got {batch.shape}."
+        )
+    channel = check_count("channel", channel, 0, batch.shape[1] - 1)
+    counts = machine.zeros((k, cells, 2), "int64")
+    machine.launch(
+        "count_folds", k * cells, displacement, cells, batch, batch.shape[1], channel, side, counts
+    )
+    inside, folded = machine.fetch(counts.sum(axis=1)).T
+    return inside, folded

@@ -201,9 +201,9 @@ def compose(first: Array, second: Array) -> Array:
     return np.stack([v + _sample_field(u, points + v) for u, v in pairs])
 
 
-def integrate(velocity: Array, steps: int) -> Array:
+def integrate(velocity: Array, steps: int, *, scale: float = 1.0) -> Array:
     """See ``segreg.kernels.integrate``."""
-    displacement: Array = velocity.astype(np.float64) / 2**steps
+    displacement: Array = scale * velocity.astype(np.float64) / 2**steps
     for _ in range(steps):
         displacement = compose(displacement, displacement)
     return displacement
@@ -364,6 +364,13 @@ def _open_fold(
         step *= min(1.0, 2.0 / max(float(np.linalg.norm(step)), 1e-9))
         field[_all(high)] += free[high] * step
         field[_all(low)] -= free[low] * step
+
+
+def sum_distances(points: Array, centres: ArrayLike, weights: ArrayLike) -> Array:
+    """See ``segreg.kernels.sum_distances``."""
+    way = points.astype(np.float64).T[:, None] - np.asarray(centres, np.float64)
+    sums: Array = np.sqrt((way**2).sum(axis=-1)) @ np.asarray(weights, np.float64)
+    return sums.T
 
 
 def distance_to_mask(mask: Array, spacing: ArrayLike) -> Array:

@@ -49,6 +49,36 @@ class SurfaceDistances:
 
 
 @on_stream
+def outline(regions: Array, *, stream: Any = None) -> Array:
+    """The region map with its voxels inside the regions set to 0.
+
+    An outline voxel has a face neighbour of another region or beyond the volume; an axis of one
+    voxel has no beyond.
+
+    Parameters
+    ----------
+    regions : (D, H, W) int32
+        Region numbers, at most 32767.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
+
+    Returns
+    -------
+    (D, H, W) int16
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong dtype or shape.
+    """
+    machine = machine_of(regions=regions)
+    regions = check_array(machine, "regions", regions, "D H W", ("int32",))
+    edges = machine.empty(regions.shape, "int16")
+    machine.launch("outline", regions.shape, regions, *regions.shape, edges)
+    return edges
+
+
+@on_stream
 def surface_distances(
     first: Array,
     second: Array,
@@ -59,8 +89,8 @@ def surface_distances(
 ) -> SurfaceDistances:
     """Distances between the outlines of each region in two maps, both ways.
 
-    An outline voxel has a face neighbour of another region or beyond the volume; an axis of one
-    voxel has no beyond. Exact: the places around a voxel are visited in rising distance.
+    Outlines are those of ``outline``. Exact: the places around a voxel are visited in rising
+    distance.
 
     Parameters
     ----------
@@ -94,10 +124,7 @@ def surface_distances(
             f"stats: expected the same regions on both sides, got {len(stats[0].voxels) - 1} "
             f"and {len(stats[1].voxels) - 1}."
         )
-    outlines = []
-    for regions in (first, second):
-        outlines.append(machine.empty(first.shape, "int16"))
-        machine.launch("outline", first.shape, regions, *first.shape, outlines[-1])
+    outlines = [outline(first), outline(second)]
     ways = [
         _one_way(outlines[0], outlines[1], stats[1], mm),
         _one_way(outlines[1], outlines[0], stats[0], mm),
@@ -109,18 +136,18 @@ def surface_distances(
 _Way = tuple[NDArray[Any], NDArray[np.int64], NDArray[Any], NDArray[Any]]
 
 
-def _one_way(outline: Array, others: Array, stats: RegionStats, mm: NDArray[np.float32]) -> _Way:
+def _one_way(edges: Array, others: Array, stats: RegionStats, mm: NDArray[np.float32]) -> _Way:
     """Near distances (n,) with their counts (count + 1, n); far ones (m,) with their regions."""
-    machine = machine_of(outline=outline)
+    machine = machine_of(edges=edges)
     offsets, bins, distances = _surroundings(*mm.tolist())
-    count, rows = len(stats.voxels) - 1, outline.shape[0] * outline.shape[1]
+    count, rows = len(stats.voxels) - 1, edges.shape[0] * edges.shape[1]
     entries = (count + 1) * (len(distances) + 1)
     tables = table_count(machine, rows, 8 * entries)
     counters = machine.zeros((tables, entries), "int64")
-    steps = (offsets @ [outline.shape[1] * outline.shape[2], outline.shape[2], 1]).astype(np.int32)
-    far = machine.zeros(outline.shape, "uint8")
+    steps = (offsets @ [edges.shape[1] * edges.shape[2], edges.shape[2], 1]).astype(np.int32)
+    far = machine.zeros(edges.shape, "uint8")
     machine.launch(
-        "near_surfaces", outline.shape, outline, others, *outline.shape, machine.move(offsets),
+        "near_surfaces", edges.shape, edges, others, *edges.shape, machine.move(offsets),
         machine.move(steps), machine.move(bins), len(offsets), machine.move(offsets.max(axis=0)),
         count, tables, counters, far,
     )  # fmt: skip
@@ -128,13 +155,13 @@ def _one_way(outline: Array, others: Array, stats: RegionStats, mm: NDArray[np.f
     if not counts[stats.voxels > 0, -1].any():
         return distances, counts[:, :-1], np.empty(0), np.empty(0, np.int64)
     voxels = far.ravel().view("bool").nonzero()[0].astype("int32")
-    regions = outline.ravel()[voxels]
+    regions = edges.ravel()[voxels]
     there = machine.move(stats.voxels > 0)[regions]
     voxels, regions = voxels[there], regions[there]
     squares = machine.empty(voxels.shape, "float32")
     boxes = machine.move(np.concatenate([stats.low, stats.high], axis=1).astype(np.int32))
     machine.launch(
-        "far_surfaces", len(voxels), voxels, outline, others, *outline.shape, boxes,
+        "far_surfaces", len(voxels), voxels, edges, others, *edges.shape, boxes,
         machine.move(mm), squares,
     )  # fmt: skip
     far_distances = np.sqrt(machine.fetch(squares), dtype=np.float64)

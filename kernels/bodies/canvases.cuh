@@ -74,4 +74,33 @@ SEGREG_BODY unsigned short half_of(float value) {
     return (unsigned short)(half | ((bits >> 16) & 0x8000u));
 }
 
+// Sums of a b, a a and b b over two masks. Through fixed lanes, so the order never changes, into
+// single precision for a piece of a mask at most.
+#define SEGREG_LANES 16
+#define SEGREG_PIECE 4096
+
+SEGREG_BODY void add_products(const float* a, const float* b, int count, double* sums) {
+    float ab[SEGREG_LANES], aa[SEGREG_LANES], bb[SEGREG_LANES];
+    for (int lane = 0; lane < SEGREG_LANES; ++lane) ab[lane] = aa[lane] = bb[lane] = 0.0f;
+    const int whole = count / SEGREG_LANES * SEGREG_LANES;
+    for (int i = 0; i < whole; i += SEGREG_LANES) {
+        for (int lane = 0; lane < SEGREG_LANES; ++lane) {
+            const float x = a[i + lane], y = b[i + lane];
+            ab[lane] += x * y;
+            aa[lane] += x * x;
+            bb[lane] += y * y;
+        }
+    }
+    for (int i = whole; i < count; ++i) {
+        ab[i - whole] += a[i] * b[i];
+        aa[i - whole] += a[i] * a[i];
+        bb[i - whole] += b[i] * b[i];
+    }
+    for (int lane = 0; lane < SEGREG_LANES; ++lane) {
+        sums[0] += ab[lane];
+        sums[1] += aa[lane];
+        sums[2] += bb[lane];
+    }
+}
+
 }  // namespace segreg

@@ -1,6 +1,7 @@
-// The Jacobian determinant summed by region.
+// The Jacobian determinant by region.
 #pragma once
 
+#include "fields.cuh"
 #include "surfaces.cuh"
 
 namespace segreg {
@@ -25,6 +26,11 @@ SEGREG_BODY void add_jacobian(int region, bool seam, float jacobian, int count, 
     const double log = logf(jacobian);
     s[JACOBIAN_LOG] += log;
     s[JACOBIAN_LOG_SQUARE] += log * log;
+}
+
+// Whether a cell of a field lies inside its region: more than half of the canvas cell at its corner.
+SEGREG_BODY bool inside_at(const float* mask, int side, int stride, int z, int y, int x) {
+    return mask[((int64)z * stride * side + y * stride) * side + x * stride] > 0.5f;
 }
 
 }  // namespace segreg

@@ -288,6 +288,11 @@ void sum_row(const Source& source, const Subject& subject, int z, int y, int sid
     }
 }
 
+SEGREG_CLONES
+void sum_piece(const float* a, const float* b, int count, double* sums) {
+    add_products(a, b, count, sums);
+}
+
 }  // namespace
 
 void gather_regions(int64 size, const float* image, int depth, int height, int width,
@@ -325,6 +330,16 @@ void gather_regions(int64 size, const float* image, int depth, int height, int w
                 }
             }
         }
+    });
+}
+
+void mask_products(int64 size, const float* batch, int channels, int voxels, int first, int second,
+                   int pieces, double* sums) {
+    parallel_ranges(size, 1, [&](int64 i, int64) {
+        const float* canvas = batch + i / pieces * channels * voxels;
+        const int begin = (int)(i % pieces) * SEGREG_PIECE;
+        sum_piece(canvas + (int64)first * voxels + begin, canvas + (int64)second * voxels + begin,
+                  least(SEGREG_PIECE, voxels - begin), sums + 3 * i);
     });
 }
 

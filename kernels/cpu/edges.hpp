@@ -7,6 +7,6 @@
 namespace segreg {
 
 // 1 for each voxel of row `r` with a face neighbour of another region, else 0.
-void edge_row(const int* regions, Grid grid, Row r, unsigned char* edges);
+void edge_row(const int* regions, Grid grid, Row r, int* edges);
 
 }  // namespace segreg

@@ -1,8 +1,27 @@
 #include "determinants.hpp"
 #include "kernels.hpp"
-#include "launch.hpp"
 
 namespace segreg {
+
+SEGREG_CLONES
+void determinant_row(const float* field, Grid grid, int z, int y,
+                     float* SEGREG_RESTRICT determinants) {
+    const int64 voxels = voxels_of(grid);
+    const int64 begin = ((int64)z * grid.height + y) * grid.width;
+    const int last = grid.width - 1;
+    const Difference dz = difference(z, grid.depth, (int64)grid.height * grid.width);
+    const Difference dy = difference(y, grid.height, grid.width);
+    // The inside of the row has one difference for all, so its loads are contiguous.
+    const Difference dx = difference(1, 3, 1);
+    SEGREG_SIMD
+    for (int x = 1; x < last; ++x) {
+        determinants[x] = determinant(field, voxels, begin + x, dz, dy, dx);
+    }
+    determinants[0] = determinant(field, voxels, begin, dz, dy, difference(0, grid.width, 1));
+    determinants[last] =
+        determinant(field, voxels, begin + last, dz, dy, difference(last, grid.width, 1));
+}
+
 namespace {
 
 SEGREG_CLONES
@@ -23,17 +42,6 @@ void compose_rows(int64 begin, int64 end, const float* first, const float* secon
             out[voxels + x] = v.y;
             out[2 * voxels + x] = v.x;
         }
-    }
-}
-
-SEGREG_CLONES
-void determinant_rows(int64 begin, int64 end, const float* displacement, Grid grid,
-                      float* determinants) {
-    const int64 voxels = voxels_of(grid);
-    for (int64 row = begin; row < end; ++row) {
-        const Row r = row_of(row, grid);
-        determinant_row(displacement + 3 * voxels * r.batch, grid, r,
-                        determinants + voxels * r.batch + r.begin);
     }
 }
 
@@ -152,7 +160,11 @@ void jacobian_determinant(int64 size, const float* displacement, int depth, int 
                           float* determinants) {
     const Grid grid = {depth, height, width};
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
-        determinant_rows(begin, end, displacement, grid, determinants);
+        for (int64 i = begin; i < end; ++i) {
+            const Row r = row_of(i, grid);
+            determinant_row(displacement + 3 * voxels_of(grid) * r.batch, grid, r.z, r.y,
+                            determinants + voxels_of(grid) * r.batch + r.begin);
+        }
     });
 }
 

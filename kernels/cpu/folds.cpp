@@ -43,7 +43,7 @@ SEGREG_CLONES
 int fold_row(const float* field, Grid grid, const Row& r, float threshold,
              const unsigned char* near, float* SEGREG_RESTRICT determinants,
              unsigned char* SEGREG_RESTRICT folds) {
-    determinant_row(field, grid, r, determinants);
+    determinant_row(field, grid, r.z, r.y, determinants);
     int any = 0;
     for (int x = 0; x < grid.width; ++x) {
         folds[x] = determinants[x] <= threshold;

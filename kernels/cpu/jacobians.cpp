@@ -1,5 +1,6 @@
 #include "jacobians.cuh"
 
+#include "determinants.hpp"
 #include "edges.hpp"
 #include "kernels.hpp"
 
@@ -11,7 +12,7 @@ void jacobian_sums(int64 size, const int* regions, const float* jacobian, int de
     const Grid grid = {depth, height, width};
     const int64 rows = (int64)depth * height;
     parallel_ranges(size, 1, [&](int64 table, int64) {
-        std::vector<unsigned char> edges(width);
+        std::vector<int> edges(width);
         int64* own_counts = counts + table * (count + 2) * JACOBIAN_COUNTS;
         double* own_sums = sums + table * (count + 2) * JACOBIAN_SUMS;
         const int64 end = (table + 1) * rows / size;
@@ -21,6 +22,27 @@ void jacobian_sums(int64 size, const int* regions, const float* jacobian, int de
             for (int x = 0; x < width; ++x) {
                 add_jacobian(regions[r.begin + x], edges[x] != 0, jacobian[r.begin + x], count,
                              own_counts, own_sums);
+            }
+        }
+    });
+}
+
+// One item is one slice of one field; each counts for itself.
+void count_folds(int64 size, const float* displacement, int cells, const float* masks, int channels,
+                 int channel, int side, int64* counts) {
+    const Grid grid = {cells, cells, cells};
+    const int64 voxels = voxels_of(grid), canvas = (int64)side * side * side;
+    parallel_ranges(size, 1, [&](int64 i, int64) {
+        const int64 k = i / cells;
+        const int z = (int)(i % cells);
+        const float* mask = masks + (k * channels + channel) * canvas;
+        std::vector<float> determinants(cells);
+        for (int y = 0; y < cells; ++y) {
+            determinant_row(displacement + 3 * voxels * k, grid, z, y, determinants.data());
+            for (int x = 0; x < cells; ++x) {
+                const bool inside = inside_at(mask, side, side / cells, z, y, x);
+                counts[2 * i] += inside;
+                counts[2 * i + 1] += inside && determinants[x] <= 0.0f;
             }
         }
     });

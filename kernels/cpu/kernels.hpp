@@ -59,6 +59,12 @@ void gather_regions(int64 size, const float* image, int depth, int height, int w
                     int masked_channel, int mask_channel, int image_channel, float* batch,
                     unsigned short* halves);
 
+void mask_products(int64 size, const float* batch, int channels, int voxels, int first, int second,
+                   int pieces, double* sums);
+
+void sum_distances(int64 size, const float* points, const float* centres, const float* weights,
+                   int count, float* sums);
+
 void distance_rows(int64 size, const unsigned char* mask, int length, const float* spacing,
                    int rows_each, float* squares);
 
@@ -67,6 +73,9 @@ void distance_axis(int64 size, const float* squares, int depth, int height, int 
 
 void jacobian_sums(int64 size, const int* regions, const float* jacobian, int depth, int height,
                    int width, int count, int64* counts, double* sums);
+
+void count_folds(int64 size, const float* displacement, int cells, const float* masks, int channels,
+                 int channel, int side, int64* counts);
 
 void outline(int64 size, const int* regions, int depth, int height, int width, short* outlines);
 

@@ -59,11 +59,14 @@ PYBIND11_MODULE(_cpu, module) {
     bind(module, "region_stats", &region_stats);
     bind(module, "shape_regions", &shape_regions);
     bind(module, "gather_regions", &gather_regions);
+    bind(module, "mask_products", &mask_products);
+    bind(module, "sum_distances", &sum_distances);
     bind(module, "distance_rows", &distance_rows);
     bind(module, "distance_axis", &distance_axis);
     bind(module, "least_of_rows", &least_of_rows);
     bind(module, "find_candidates", &find_candidates);
     bind(module, "jacobian_sums", &jacobian_sums);
+    bind(module, "count_folds", &count_folds);
     bind(module, "outline", &outline);
     bind(module, "near_surfaces", &near_surfaces);
     bind(module, "far_surfaces", &far_surfaces);

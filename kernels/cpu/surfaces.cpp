@@ -11,7 +11,7 @@ namespace {
 SEGREG_CLONES
 void edges_inside(const int* row, const int* left, const int* right, const int* before,
                   const int* behind, const int* over, const int* under, int last,
-                  unsigned char* SEGREG_RESTRICT edges) {
+                  int* SEGREG_RESTRICT edges) {
     SEGREG_SIMD
     for (int x = 1; x < last; ++x) {
         const int v = row[x];
@@ -22,7 +22,7 @@ void edges_inside(const int* row, const int* left, const int* right, const int* 
 }
 
 SEGREG_CLONES
-void keep_edges(const int* SEGREG_RESTRICT row, const unsigned char* SEGREG_RESTRICT edges,
+void keep_edges(const int* SEGREG_RESTRICT row, const int* SEGREG_RESTRICT edges,
                 int width, short* SEGREG_RESTRICT outline) {
     SEGREG_SIMD
     for (int x = 0; x < width; ++x) outline[x] = edges[x] ? (short)row[x] : (short)0;
@@ -37,7 +37,7 @@ bool blank(const short* four) {
 
 }  // namespace
 
-void edge_row(const int* regions, Grid grid, Row r, unsigned char* edges) {
+void edge_row(const int* regions, Grid grid, Row r, int* edges) {
     const int last = grid.width - 1;
     const int* row = regions + r.begin;
     const int64 dz = (int64)grid.height * grid.width, dy = grid.width;
@@ -51,7 +51,7 @@ void edge_row(const int* regions, Grid grid, Row r, unsigned char* edges) {
 void outline(int64 size, const int* regions, int depth, int height, int width, short* outlines) {
     const Grid grid = {depth, height, width};
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
-        std::vector<unsigned char> edges(width);
+        std::vector<int> edges(width);
         for (int64 i = begin; i < end; ++i) {
             const Row r = row_of(i, grid);
             edge_row(regions, grid, r, edges.data());

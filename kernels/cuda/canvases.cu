@@ -1,4 +1,5 @@
-// Canvases on the GPU: one thread a cell of a shape or of a canvas.
+// Canvases on the GPU: one thread a cell of a shape or of a canvas, or a piece
+// of a sum.
 #include "canvases.cuh"
 #include "threads.cuh"
 
@@ -73,4 +74,14 @@ extern "C" __global__ void gather_regions(
             store(masked * weight, first + masked_channel * voxels, batch, halves);
         }
     });
+}
+
+extern "C" __global__ void mask_products(int64 size, const float* batch, int channels, int voxels,
+                                         int first, int second, int pieces, double* sums) {
+    const int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (item >= size) return;
+    const float* canvas = batch + item / pieces * channels * voxels;
+    const int begin = (int)(item % pieces) * SEGREG_PIECE;
+    add_products(canvas + (int64)first * voxels + begin, canvas + (int64)second * voxels + begin,
+                 least(SEGREG_PIECE, voxels - begin), sums + 3 * item);
 }

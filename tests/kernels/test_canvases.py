@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segreg.kernels import gather_regions, reference, region_shapes, region_stats
+from segreg.kernels import gather_regions, reference, region_shapes, region_stats, soft_dice
 
 SIZES = [(1, 5, 7), (19, 3, 11), (33, 20, 17)]
 CHANNELS = ("masked_image", "mask", "image")
@@ -204,3 +204,17 @@ def test_long_rows_agree_with_reference(machine, rng, cells):
     expected = reference.gather_regions(image, regions, [1], *arguments, **options)
     assert 0.02 < expected[0, 1].mean() < 0.5
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 33])
+def test_soft_dice_agrees_with_numpy(machine, rng, size):
+    """Sizes of less than a vector, of less than a piece, and of several pieces."""
+    batch = rng.uniform(0, 1, (3, 4, size, size, size)).astype(np.float32)
+    batch[2, [1, 3]] = 0
+    found = soft_dice(machine.put(batch), 1, 3)
+    one, other = (batch[:, c].reshape(3, -1).astype(np.float64) for c in (1, 3))
+    expected = 2 * (one * other).sum(1) / np.maximum((one**2 + other**2).sum(1), 1e-6)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert found[2] == 0
+    np.testing.assert_allclose(soft_dice(machine.put(batch), 0, 0), 1, rtol=1e-6)

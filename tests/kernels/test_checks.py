@@ -7,6 +7,7 @@ import pytest
 
 from segreg.kernels import (
     compose,
+    count_folds,
     distance_to_mask,
     find_labels,
     fuse_fields,
@@ -21,6 +22,7 @@ from segreg.kernels import (
     relabel,
     set_threads,
     smooth,
+    soft_dice,
     spline_coefficients,
     surface_distances,
     warp,
@@ -33,6 +35,7 @@ VOLUME = np.zeros((4, 5, 6), np.float32)
 REGIONS = np.zeros((4, 5, 6), np.int32)
 MAPS = np.eye(3, 4)[None]
 SHAPES = region_shapes(REGIONS, [1])
+BATCH = np.zeros((1, 2, 4, 4, 4), np.float32)
 STATS = (region_stats(REGIONS, VOLUME, 1),) * 2
 ELSEWHERE = (FIELD[0], MAPS[0], MAPS[0])
 FUSION = (FIELD, np.zeros((1, 4, 5, 6), np.float32), MAPS, MAPS, np.ones((1, 3)), ELSEWHERE)
@@ -109,6 +112,11 @@ FUSION = (FIELD, np.zeros((1, 4, 5, 6), np.float32), MAPS, MAPS, np.ones((1, 3))
         (lambda: smooth(IMAGE, 1.0, out=IMAGE), ValueError, "out: .* overlaps an input"),
         (lambda: spline_coefficients(IMAGE.astype(float)), TypeError, "volume: expected float32"),
         (lambda: spline_coefficients(IMAGE, out=IMAGE), ValueError, "out: .* overlaps an input"),
+        (lambda: soft_dice(BATCH, 0, 2), ValueError, "second: expected 0 to 1, got 2"),
+        (lambda: count_folds(BATCH[:, :1].repeat(3, 1), BATCH, 2), ValueError,
+         "channel: expected 0 to 1, got 2"),
+        (lambda: count_folds(np.zeros((1, 3, 3, 3, 3), np.float32), BATCH, 0), ValueError,
+         "S a multiple of 3"),
         (lambda: find_labels(VOLUME, 5), TypeError, "labels: expected uint8 or int16 or int32"),
         (lambda: find_labels(REGIONS, 0), ValueError, "limit: expected 1 to"),
         (lambda: relabel(VOLUME, [0]), TypeError, r"Convert with labels.astype\('int32'\)"),

@@ -147,3 +147,14 @@ def test_inverse_carries_an_image_back(machine, smooth_field):
     back = machine.get(warp(warp(machine.put(image), field), inverse))
     inner = (0, 0, *[slice(4, -4)] * 3)
     np.testing.assert_allclose(back[inner], image[inner], atol=5e-3)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_integrate_scales_the_velocity(machine, random_field, steps):
+    velocity = random_field((5, 6, 7))
+    scaled = machine.get(integrate(machine.put(velocity), steps, scale=0.25))
+    np.testing.assert_allclose(
+        scaled, reference.integrate(velocity, steps, scale=0.25), atol=1e-4
+    )
+    plain = machine.get(integrate(machine.put(0.25 * velocity), steps))
+    np.testing.assert_allclose(scaled, plain, atol=1e-6)

@@ -1,4 +1,4 @@
-"""jacobian_sums."""
+"""jacobian_sums and count_folds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from segreg.kernels import jacobian_sums, reference
+from segreg.kernels import count_folds, jacobian_sums, reference
 
 SIZES = [(1, 5, 7), (19, 3, 11), (33, 20, 17), (2, 2, 1)]
 
@@ -44,3 +44,18 @@ def test_numbers_beyond_count_are_seams(machine):
     regions = np.full((3, 4, 5), 7, np.int32)
     found = jacobian_sums(machine.put(np.ones((3, 4, 5), np.float32)), machine.put(regions), 2)
     assert found.voxels.tolist() == [0, 0, 0, 60]
+
+
+@pytest.mark.parametrize(("cells", "stride"), [(1, 2), (7, 1), (12, 2), (20, 3)])
+def test_folds_are_counted_inside_the_mask(machine, rng, cells, stride):
+    side = cells * stride
+    field = rng.normal(0, 0.6, (3, 3, cells, cells, cells)).astype(np.float32)
+    field[1] = 0  # does not fold
+    batch = rng.uniform(0, 1, (3, 2, side, side, side)).astype(np.float32)
+    inside, folded = count_folds(machine.put(field), machine.put(batch), 1)
+    mask = batch[:, 1, ::stride, ::stride, ::stride] > 0.5
+    determinant = reference.jacobian_determinant(field)
+    np.testing.assert_array_equal(inside, mask.sum(axis=(1, 2, 3)))
+    np.testing.assert_array_equal(folded, ((determinant <= 0) & mask).sum(axis=(1, 2, 3)))
+    assert folded[1] == 0
+    assert cells == 1 or folded[0] > 0

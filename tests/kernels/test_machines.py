@@ -16,6 +16,7 @@ from benchmarks import resources
 from segreg.kernels import (
     _machines,
     compose,
+    count_folds,
     distance_to_mask,
     find_labels,
     fuse_fields,
@@ -32,7 +33,9 @@ from segreg.kernels import (
     repair_folds,
     set_threads,
     smooth,
+    soft_dice,
     spline_coefficients,
+    sum_distances,
     surface_distances,
     warp,
     warp_labels,
@@ -85,6 +88,9 @@ def everything(rng):
         distances,
         fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, 5.0),
         fuse_fields(regions, fields, distances, maps, maps, ones, elsewhere, np.full((4, 4), 3.0)),
+        soft_dice(canvases, 0, 1),
+        sum_distances(field[0].reshape(3, -1), maps[0].T[:, :3], maps[0].T[:, :3]),
+        *count_folds(fields, canvases, 1),
         find_labels(regions, 9),
         relabel(regions, [0, 7, 5, 9]),
         *vars(stats).values(),
@@ -110,7 +116,7 @@ def test_both_machines_have_the_same_kernels_with_the_same_parameters(cuda_kerne
     }
     variants = {name: types.pop(name) for name in list(types) if name.endswith("_quads")}
     assert types == dict(_cpu.signatures)
-    assert len(types) >= 24
+    assert len(types) >= 27
     assert len(variants) >= 2
     for name, parameters in variants.items():
         assert parameters == types[name.removesuffix("_quads")]
