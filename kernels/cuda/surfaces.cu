@@ -18,7 +18,7 @@ extern "C" __global__ void near_surfaces(int64 size, const short* outline, const
                                          int depth, int height, int width, const int* offsets,
                                          const int* steps, const int* bins, int offset_count,
                                          const int* reach, int count, int tables, int64* counts,
-                                         unsigned char* far) {
+                                         unsigned char* distant) {
     const int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x;
     if (item >= size || !outline[item]) return;
     const Grid grid = {depth, height, width};
@@ -26,7 +26,7 @@ extern "C" __global__ void near_surfaces(int64 size, const short* outline, const
     // Neighbouring threads count into different tables, so that they seldom wait for each other.
     const int64 entries = (int64)(count + 1) * (bins[offset_count] + 1);
     count_near(others, grid, surroundings_of(offsets, steps, bins, offset_count, reach), outline[item],
-               p.z, p.y, p.x, counts + item % tables * entries, far + item);
+               p.z, p.y, p.x, counts + item % tables * entries, distant + item);
 }
 
 extern "C" __global__ void far_surfaces(int64 size, const int* voxels, const short* outline,
