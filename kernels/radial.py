@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from segreg.kernels._checks import check_array, check_parameters
@@ -36,7 +37,7 @@ def sum_distances(
     """
     machine = machine_of(points=points)
     points = check_array(machine, "points", points, "3 N")
-    count = len(centres) if hasattr(centres, "__len__") else 0
+    count = int(np.shape(centres)[0]) if np.ndim(centres) else 0
     middle = check_parameters("centres", centres, (max(count, 1), 3))
     factors = check_parameters("weights", weights, middle.shape)
     sums = machine.empty(points.shape, "float32")

@@ -369,8 +369,8 @@ def _open_fold(
 def sum_distances(points: Array, centres: ArrayLike, weights: ArrayLike) -> Array:
     """See ``segreg.kernels.sum_distances``."""
     way = points.astype(np.float64).T[:, None] - np.asarray(centres, np.float64)
-    sums: Array = np.sqrt((way**2).sum(axis=-1)) @ np.asarray(weights, np.float64)
-    return sums.T
+    sums: Array = (np.sqrt((way**2).sum(axis=-1)) @ np.asarray(weights, np.float64)).T
+    return sums
 
 
 def distance_to_mask(mask: Array, spacing: ArrayLike) -> Array:

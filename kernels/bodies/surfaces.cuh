@@ -73,11 +73,11 @@ SEGREG_BODY int nearest_bin(const short* others, Grid grid, const Surroundings& 
 
 // Counts a voxel of an outline by region and bin, and marks it if the other outline is far.
 SEGREG_BODY void count_near(const short* others, Grid grid, const Surroundings& around, int region,
-                            int z, int y, int x, int64* table, unsigned char* far) {
+                            int z, int y, int x, int64* table, unsigned char* distant) {
     const int farther = around.bins[around.count];
     const int bin = nearest_bin(others, grid, around, region, z, y, x);
     tally(table + (int64)region * (farther + 1) + bin, 1);
-    if (bin == farther) *far = 1;
+    if (bin == farther) *distant = 1;
 }
 
 // Squared distance in mm from a voxel to the nearest one of its region in the other outline,

@@ -306,12 +306,12 @@ void gather_regions(int64 size, const float* image, int depth, int height, int w
     const int64 voxels = voxels_of(cells);
     // The order of the sums: value, mask, product.
     const int places[3] = {image_channel, mask_channel, masked_channel};
-    std::vector<Subject> subjects;
-    for (int k = 0; k < (int)(size / voxels); ++k) {
-        subjects.push_back(subject_of(
-            canvas_of(k, affines, intensity, displacement, field_side, supersample, side),
-            shape_of(boxes + 6 * k, grid, begins[k]), shapes, side));
-    }
+    std::vector<Subject> subjects((size_t)(size / voxels));
+    parallel_ranges(size / voxels, 1, [&](int64 k, int64) {
+        subjects[(size_t)k] = subject_of(
+            canvas_of((int)k, affines, intensity, displacement, field_side, supersample, side),
+            shape_of(boxes + 6 * k, grid, begins[k]), shapes, side);
+    });
     const Source source = {image, grid, image_channel >= 0};
     parallel_ranges(size / side, rows_for(side), [&](int64 begin, int64 end) {
         RowBuffers row(side, field_side);

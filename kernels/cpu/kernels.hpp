@@ -82,7 +82,7 @@ void outline(int64 size, const int* regions, int depth, int height, int width, s
 void near_surfaces(int64 size, const short* outline, const short* others, int depth, int height,
                    int width, const int* offsets, const int* steps, const int* bins,
                    int offset_count, const int* reach, int count, int tables, int64* counts,
-                   unsigned char* far);
+                   unsigned char* distant);
 
 void far_surfaces(int64 size, const int* voxels, const short* outline, const short* others,
                   int depth, int height, int width, const int* boxes, const float* spacing,

@@ -69,7 +69,7 @@ void outline(int64 size, const int* regions, int depth, int height, int width, s
 void near_surfaces(int64 size, const short* outline, const short* others, int depth, int height,
                    int width, const int* offsets, const int* steps, const int* bins,
                    int offset_count, const int* reach, int count, int tables, int64* counts,
-                   unsigned char* far) {
+                   unsigned char* distant) {
     const Grid grid = {depth, height, width};
     const Surroundings around = surroundings_of(offsets, steps, bins, offset_count, reach);
     const int64 entries = (int64)(count + 1) * (bins[offset_count] + 1), rows = size / width;
@@ -85,7 +85,7 @@ void near_surfaces(int64 size, const short* outline, const short* others, int de
                 const int region = outline[r.begin + x];
                 if (!region) continue;
                 count_near(others, grid, around, region, r.z, r.y, x, counts + table * entries,
-                           far + r.begin + x);
+                           distant + r.begin + x);
             }
         }
     });

@@ -20,7 +20,7 @@ extern "C" __global__ void near_surfaces(int64 size, const short* outline, const
                                          int depth, int height, int width, const int* offsets,
                                          const int* steps, const int* bins, int offset_count,
                                          const int* reach, int count, int tables, int64* counts,
-                                         unsigned char* far) {
+                                         unsigned char* distant) {
     const Grid grid = {depth, height, width};
     const Surroundings around = surroundings_of(offsets, steps, bins, offset_count, reach);
     const Index entries = (Index)(count + 1) * (bins[offset_count] + 1);
@@ -29,7 +29,7 @@ extern "C" __global__ void near_surfaces(int64 size, const short* outline, const
         if (!outline[index]) return;
         // Neighbouring threads count into different tables: they seldom wait for each other.
         count_near(others, grid, around, outline[index], run.z, run.y, run.x + i * run.step,
-                   counts + index % tables * entries, far + index);
+                   counts + index % tables * entries, distant + index);
     });
 }
 
