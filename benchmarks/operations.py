@@ -242,9 +242,9 @@ def _fusion_buffers(shape: Shape) -> Buffers:
 
 def _folded(shape: Shape) -> NDArray[np.float32]:
     """(1, 3, D, H, W) slow waves that fold in one slice out of sixteen."""
-    field = displacement(shape).copy()
-    field[:, 0, shape[0] // 2 :: 16] -= 2.6
-    return field
+    folded: NDArray[np.float32] = displacement(shape).copy()
+    folded[:, 0, shape[0] // 2 :: 16] -= 2.6
+    return folded
 
 
 def _warp_inputs(shape: Shape) -> Arguments:

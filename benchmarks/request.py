@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from segreg.engine.runtime import Engine
 
 ROOT = Path(__file__).parent.parent
-SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
 
 
 @dataclass(frozen=True)
 class Order:
     """``repeats`` warm requests of each of ``clients`` threads that share one engine."""
 
-    paths: Sequence[str]  # in the order of SIDES
+    paths: Sequence[str]  # moving, fixed, moving labels, fixed labels
     package: str
     backend: str | None = None
     repeats: int = 10
@@ -106,7 +105,7 @@ def carry_out(order: Order) -> dict[str, Any]:
 def _request(engine: Engine, order: Order) -> tuple[dict[str, float], dict[str, Any]]:
     """Times of one request in ms, and what was registered."""
     start = time.perf_counter()
-    result = engine.register(**dict(zip(SIDES, order.paths, strict=True)))
+    result = engine.register(*order.paths)
     with TemporaryDirectory() as folder:
         result.save(Path(folder) / "result", report=False)
         total = time.perf_counter() - start

@@ -232,7 +232,7 @@ def _boxes(boxes: ArrayLike | None, k: int, shape: Shape) -> NDArray[np.int32]:
     whole = np.array([0, 0, 0, *shape], np.int32)
     if boxes is None:
         return np.tile(whole, (k, 1))
-    limits = check_integers("boxes", boxes, (k, 6))
+    limits: NDArray[np.int32] = check_integers("boxes", boxes, (k, 6))
     if (limits < 0).any() or (limits > np.tile(whole[3:], 2)).any():
         raise ValueError(f"boxes: expected indices within the volume {shape}, got others.")
     return limits
