@@ -25,8 +25,8 @@ extern "C" __global__ void near_surfaces(int64 size, const short* outline, const
     const Place p = place_of(item, grid);
     // Neighbouring threads count into different tables, so that they seldom wait for each other.
     const int64 entries = (int64)(count + 1) * (bins[offset_count] + 1);
-    count_near(others, grid, surroundings_of(offsets, steps, bins, offset_count, reach), outline[item],
-               p.z, p.y, p.x, counts + item % tables * entries, distant + item);
+    count_near(others, grid, surroundings_of(offsets, steps, bins, offset_count, reach),
+               outline[item], p.z, p.y, p.x, counts + item % tables * entries, distant + item);
 }
 
 extern "C" __global__ void far_surfaces(int64 size, const int* voxels, const short* outline,
