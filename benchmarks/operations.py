@@ -367,8 +367,7 @@ OPERATIONS = (
         lambda shape: {"displacement": _folded(shape)},
         _field_buffer,
         {"iterations": 4},
-        waits=True,
-        margin=lambda shape: 12,
+        waits=True,  # and no margin: the order of the work depends on where a block lies
     ),
     Operation(
         "smooth",

@@ -169,7 +169,8 @@ void row_masks(const Shape& region, const unsigned* SEGREG_RESTRICT words, Span 
     const Shape shape = region;
     SEGREG_SIMD
     for (int x = span.begin; x < span.end; ++x) {
-        const Vector p = make_vector(positions[x], positions[stride + x], positions[2 * stride + x]);
+        const Vector p =
+            make_vector(positions[x], positions[stride + x], positions[2 * stride + x]);
         masks[x] = shape_mask(words, shape, p);
     }
 }
@@ -186,7 +187,8 @@ void row_values(const float* image, Grid grid, const Canvas& region, Span span, 
     const Canvas canvas = region;
     SEGREG_SIMD
     for (int x = span.begin; x < span.end; ++x) {
-        const Vector p = make_vector(positions[x], positions[stride + x], positions[2 * stride + x]);
+        const Vector p =
+            make_vector(positions[x], positions[stride + x], positions[2 * stride + x]);
         values[x] = region_value(image, grid, canvas, p);
     }
 }
@@ -228,7 +230,10 @@ struct Subject {
 
 Subject subject_of(const Canvas& canvas, const Shape& shape, const unsigned char* shapes,
                    int side) {
-    Subject s = {canvas, shape, reinterpret_cast<const unsigned*>(shapes + shape.begin), {}, {}, {}};
+    Subject s;
+    s.canvas = canvas;
+    s.shape = shape;
+    s.words = reinterpret_cast<const unsigned*>(shapes + shape.begin);
     const Axis axes[3] = {shape.z, shape.y, shape.x};
     for (int i = 0; i < 3; ++i) s.approach[i] = approach_of(canvas.affine.m + 4 * i, axes[i], side);
     for (int i = 0; i < canvas.samples; ++i) s.subsamples.push_back(subsample(canvas, i));

@@ -40,7 +40,7 @@ def test_outside_implementations_agree(id: str, name: str) -> None:
     mask = None if other.where is None else other.where(arguments)
     assert mask is None or mask.mean() > 0.05
     found = values(operation.call(arguments))
-    theirs = other.prepare(arguments, 1)()
+    theirs = other.prepare({**operation.inputs(SHAPE), **operation.options}, 1)()
     error, right = compare(found, theirs, operation, other.tolerance, mask)
     assert right, error
     wrong = compare(found + 1, theirs, operation, other.tolerance, mask)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -34,9 +36,19 @@ IMAGE = np.zeros((1, 1, 4, 5, 6), np.float32)
 VOLUME = np.zeros((4, 5, 6), np.float32)
 REGIONS = np.zeros((4, 5, 6), np.int32)
 MAPS = np.eye(3, 4)[None]
-SHAPES = region_shapes(REGIONS, [1])
 BATCH = np.zeros((1, 2, 4, 4, 4), np.float32)
-STATS = (region_stats(REGIONS, VOLUME, 1),) * 2
+
+
+@functools.cache
+def shapes():
+    return region_shapes(REGIONS, [1])
+
+
+@functools.cache
+def stats():
+    return (region_stats(REGIONS, VOLUME, 1),) * 2
+
+
 ELSEWHERE = (FIELD[0], MAPS[0], MAPS[0])
 FUSION = (FIELD, np.zeros((1, 4, 5, 6), np.float32), MAPS, MAPS, np.ones((1, 3)), ELSEWHERE)
 
@@ -80,21 +92,21 @@ FUSION = (FIELD, np.zeros((1, 4, 5, 6), np.float32), MAPS, MAPS, np.ones((1, 3))
         (lambda: region_shapes(VOLUME, [1]), TypeError, "regions: expected int32"),
         (lambda: region_shapes(REGIONS, [1], [[0, 0, 0, 4, 5]]), ValueError, r"boxes: .*\(1, 6\)"),
         (lambda: region_shapes(REGIONS, [1], [[0, 0, 0, 4, 5, 7]]), ValueError, "boxes: .* within"),
-        (lambda: gather_regions(VOLUME[1:], SHAPES, MAPS, [[0, 1]], 4), ValueError,
+        (lambda: gather_regions(VOLUME[1:], shapes(), MAPS, [[0, 1]], 4), ValueError,
          "image: expected .* to fit"),
-        (lambda: gather_regions(VOLUME, SHAPES, MAPS, [[0, 1]], 4,
+        (lambda: gather_regions(VOLUME, shapes(), MAPS, [[0, 1]], 4,
                                 out=np.zeros((1, 2, 4, 4, 4), np.float64)),
          ValueError, "out: expected .* float32, got .* float64"),
-        (lambda: gather_regions(VOLUME, SHAPES, np.eye(4)[None], [[0, 1]], 4), ValueError,
+        (lambda: gather_regions(VOLUME, shapes(), np.eye(4)[None], [[0, 1]], 4), ValueError,
          r"affines: expected \(1, 3, 4\), got \(1, 4, 4\)"),
-        (lambda: gather_regions(VOLUME, SHAPES, MAPS, [[0, 1]], 4, channels=("edge",)),
+        (lambda: gather_regions(VOLUME, shapes(), MAPS, [[0, 1]], 4, channels=("edge",)),
          ValueError, "channels: .* got .*edge"),
-        (lambda: gather_regions(VOLUME, SHAPES, MAPS, [[0, 1]], 4,
+        (lambda: gather_regions(VOLUME, shapes(), MAPS, [[0, 1]], 4,
                                 displacement=np.zeros((1, 3, 3, 3, 3), np.float32)),
          ValueError, "s a divisor of the canvas 4"),
-        (lambda: gather_regions(VOLUME, SHAPES, MAPS, [[0, 1]], 4, supersample=[[0, 1, 1]]),
+        (lambda: gather_regions(VOLUME, shapes(), MAPS, [[0, 1]], 4, supersample=[[0, 1, 1]]),
          ValueError, "supersample: expected at least 1, got 0"),
-        (lambda: gather_regions(VOLUME, SHAPES, MAPS, [[0, 1]], 4,
+        (lambda: gather_regions(VOLUME, shapes(), MAPS, [[0, 1]], 4,
                                 out=np.zeros((1, 1, 4, 4, 4), np.float32)),
          ValueError, r"out: expected \(1, 2 or more, 4, 4, 4\)"),
         (lambda: distance_to_mask(VOLUME[None], [[1, 1, 1]]), TypeError, "mask: expected uint8 or"),
@@ -123,11 +135,11 @@ FUSION = (FIELD, np.zeros((1, 4, 5, 6), np.float32), MAPS, MAPS, np.ones((1, 3))
         (lambda: relabel(REGIONS, np.zeros(0, int)), ValueError, "table: expected at least 1"),
         (lambda: relabel(REGIONS, [0.5]), TypeError, "table: expected integers"),
         (lambda: jacobian_sums(VOLUME, REGIONS[1:], 1), ValueError, "regions: expected .* to fit"),
-        (lambda: surface_distances(REGIONS, REGIONS[1:], STATS, [1, 1, 1]), ValueError,
+        (lambda: surface_distances(REGIONS, REGIONS[1:], stats(), [1, 1, 1]), ValueError,
          "second: expected .* to fit"),
-        (lambda: surface_distances(REGIONS, REGIONS, STATS, [1, 1, 0]), ValueError,
+        (lambda: surface_distances(REGIONS, REGIONS, stats(), [1, 1, 0]), ValueError,
          "spacing: expected positive millimetres"),
-        (lambda: surface_distances(REGIONS, REGIONS, (STATS[0], region_stats(REGIONS, VOLUME, 2)),
+        (lambda: surface_distances(REGIONS, REGIONS, (stats()[0], region_stats(REGIONS, VOLUME, 2)),
                                    [1, 1, 1]), ValueError, "stats: .* got 1 and 2"),
         (lambda: set_threads(0), ValueError, "threads: expected at least 1, got 0"),
     ],
