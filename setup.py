@@ -47,6 +47,7 @@ setup(
         "segreg.engine.backends",
         "segreg.export",
         "segreg.kernels",
+        "segreg.kernels.reference",
         "segreg.models",
     ],
     # The top folders form one namespace, so that nothing generic lands in site-packages.

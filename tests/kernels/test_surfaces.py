@@ -67,7 +67,7 @@ def test_same_outline_is_at_zero(machine):
     found = measured(machine, regions, regions, (3.0, 1.0, 1.0))
     assert found.distances[0] == 0
     assert not found.counts[:, 1:].any()
-    assert found.counts[1, 0] == 2 * len(reference._outline(regions == 1))
+    assert found.counts[1, 0] == 2 * len(reference.outline_indices(regions == 1))
 
 
 @pytest.mark.parametrize("way", [(0, 0, 50), (40, 0, 0), (30, 30, 30), (3, 2, 1)])
