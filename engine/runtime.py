@@ -45,7 +45,7 @@ class Engine:
     Parameters
     ----------
     package : name of a shipped package, or path of a package folder or zip.
-    backend : name of a backend; None takes the fastest that is installed.
+    backend : name of a backend; None takes the first that can run the network here.
     passes : how often the network is asked per region; None takes the package's number.
     threads : CPU threads of the network; None leaves it to the backend.
 
@@ -67,7 +67,11 @@ class Engine:
             settings = self.package.settings
             self.passes = _checked_passes(settings["passes"] if passes is None else passes)
             self.backend = open_backend(
-                backend, self.package.network, channels=len(settings["channels"]), threads=threads
+                backend,
+                self.package.network,
+                channels=len(settings["channels"]),
+                threads=threads,
+                canvas=settings["canvas"],
             )
             resources.callback(self.backend.close)
             self._pipeline = Pipeline(self.backend, settings)
@@ -205,7 +209,7 @@ class Engine:
             jacobian=jacobian,
             quality=quality,
             provenance=self._provenance(interpolation),
-            notes=(*join_notes(volumes.values()), *scheme.notes),
+            notes=(*join_notes(volumes.values()), *scheme.notes, *self.backend.notes),
             watch=watch,
         )
 
