@@ -198,8 +198,9 @@ def _check_tensors(parsed: ParsedNetwork, network: Path, backend: str) -> None:
 
 
 def _fault(fault: Any) -> str:
+    """The parser's words: the node, its code, and the condition that did not hold."""
     where = f"{fault.node_operator()} ({fault.node_name()}): " if fault.node_operator() else ""
-    return f"{where}{fault.desc()}"
+    return f"{where}{fault.code().name}, {fault.desc()}"
 
 
 @functools.cache
