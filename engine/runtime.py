@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from segreg.engine.backends import open_backend
+from segreg.engine.backends import CudaOptions, open_backend
 from segreg.engine.errors import InputError
 from segreg.engine.field import Field
 from segreg.engine.geometry import grid_map
@@ -48,6 +48,7 @@ class Engine:
     backend : name of a backend; None takes the first that can run the network here.
     passes : how often the network is asked per region; None takes the package's number.
     threads : CPU threads of the network; None leaves it to the backend.
+    options : how a backend of the GPU loads the network; see ``open_backend``.
 
     Raises
     ------
@@ -61,6 +62,7 @@ class Engine:
         backend: str | None = None,
         passes: int | None = None,
         threads: int | None = None,
+        options: CudaOptions | None = None,
     ) -> None:
         with ExitStack() as resources:
             self.package = resources.enter_context(open_package(package))
@@ -72,6 +74,7 @@ class Engine:
                 channels=len(settings["channels"]),
                 threads=threads,
                 canvas=settings["canvas"],
+                options=options,
             )
             resources.callback(self.backend.close)
             self._pipeline = Pipeline(self.backend, settings)

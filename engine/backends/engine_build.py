@@ -113,8 +113,9 @@ def build_engine(
     config = builder.create_builder_config()
     if not options.tf32:
         config.clear_flag(library.BuilderFlag.TF32)
-    # Working memory then follows the shapes of a run, not the largest that are allowed.
-    config.set_preview_feature(library.PreviewFeature.RUNTIME_ACTIVATION_RESIZE_10_10, True)
+    resize = getattr(library.PreviewFeature, "RUNTIME_ACTIVATION_RESIZE_10_10", None)
+    if resize is not None:  # working memory then follows the shapes of a run, not the largest
+        config.set_preview_feature(resize, True)
     if capability is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(_target(library, capability), 0)

@@ -110,7 +110,7 @@ class EngineCache:
         """Write a file whole or not at all, whoever else reads or writes it; a note if not."""
         unfinished = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
                 unfinished = Path(file.name)
                 file.write(content)
