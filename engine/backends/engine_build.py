@@ -110,20 +110,9 @@ def build_engine(
     BackendError : the library's own words.
     """
     library, builder, log = parsed.library, parsed.builder, _log_of(parsed.library)
-    config = builder.create_builder_config()
-    if not options.tf32:
-        config.clear_flag(library.BuilderFlag.TF32)
-    resize = getattr(library.PreviewFeature, "RUNTIME_ACTIVATION_RESIZE_10_10", None)
-    if resize is not None:  # working memory then follows the shapes of a run, not the largest
-        config.set_preview_feature(resize, True)
-    if capability is not None:
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(_target(library, capability), 0)
+    config = _configure(parsed, canvas, options, capability)
     if threads is not None:
         builder.max_threads = threads
-    tensor, profile = parsed.definition.get_input(0), builder.create_optimization_profile()
-    profile.set_shape(tensor.name, *profile_shapes(tuple(tensor.shape), options.batch, canvas))
-    config.add_optimization_profile(profile)
     timed = library_name(library) == FULL  # the other library times nothing while it builds
     if timed:
         config.set_timing_cache(config.create_timing_cache(timing), False)
@@ -164,6 +153,27 @@ def targets(library: Any) -> dict[tuple[int, int], Any]:
         for name, found in names.items()
         if found
     }
+
+
+def _configure(
+    parsed: ParsedNetwork,
+    canvas: tuple[int, int, int],
+    options: CudaOptions,
+    capability: tuple[int, int] | None,
+) -> Any:
+    library, config = parsed.library, parsed.builder.create_builder_config()
+    if not options.tf32:
+        config.clear_flag(library.BuilderFlag.TF32)
+    resize = getattr(library.PreviewFeature, "RUNTIME_ACTIVATION_RESIZE_10_10", None)
+    if resize is not None:  # working memory then follows the shapes of a run, not the largest
+        config.set_preview_feature(resize, True)
+    if capability is not None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(_target(library, capability), 0)
+    tensor, profile = parsed.definition.get_input(0), parsed.builder.create_optimization_profile()
+    profile.set_shape(tensor.name, *profile_shapes(tuple(tensor.shape), options.batch, canvas))
+    config.add_optimization_profile(profile)
+    return config
 
 
 def _target(library: Any, capability: tuple[int, int]) -> Any:

@@ -52,28 +52,27 @@ class OnnxRuntimeCudaBackend(CudaBackend):
         return self._precision
 
     def _load(self, network: Path, threads: int | None) -> None:
-        gpu = self._open_device()
+        self._open_device()
         self._stream = self._cupy.cuda.Stream(non_blocking=True)
         with redirect_stdout(sys.stderr):  # it prints what it does not find
             onnxruntime.preload_dlls(directory="")  # CUDA and cuDNN that pip installed
-        settings = self._settings(gpu.number)
-        self._session = open_session(self.name, network, threads, PROVIDER, settings)
+        self._session = open_session(self.name, network, threads, PROVIDER, self._settings())
         self._check_placement(network)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         kinds = [value.type for value in (*inputs, *outputs)]
         if kinds != ["tensor(float)"] * 2:
             raise BackendError(
-                f"backend {self.name}: expected {network.name} to have one float32 input and one "
-                f"float32 output, got {', '.join(kinds)}. Cast inside the network."
+                f"backend {self.name} refuses {network.name}: expected one input and one output, "
+                f"float32, got {', '.join(kinds)}. Cast inside the network."
             )
         self._input, self._output = inputs[0].name, outputs[0].name
         self._precision = read_onnx(network).precision
         self._shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._graphs: dict[tuple[int, ...], tuple[int, DeviceArray, DeviceArray]] = {}
 
-    def _settings(self, number: int) -> dict[str, str]:
+    def _settings(self) -> dict[str, str]:
         settings = {
-            "device_id": str(number),
+            "device_id": str(self._gpu.number),
             "user_compute_stream": str(self._stream.ptr),
             "cudnn_conv_algo_search": self.options.search.upper(),
             # The arena's habit of doubling would take memory that the kernels need.
@@ -139,7 +138,7 @@ class OnnxRuntimeCudaBackend(CudaBackend):
     def _static(
         self, shape: tuple[int, ...], field: tuple[int, ...]
     ) -> tuple[int, DeviceArray, DeviceArray] | None:
-        """Number and buffers of the graph for a batch shape; None where none is to be recorded."""
+        """Number and buffers of the graph for a batch shape; None where none is recorded."""
         if self.options.record and shape not in self._graphs and len(self._graphs) < MOST_GRAPHS:
             empty, number = self._cupy.empty, len(self._graphs) + 1
             self._graphs[shape] = number, empty(shape, np.float32), empty(field, np.float32)

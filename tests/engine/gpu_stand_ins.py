@@ -243,7 +243,7 @@ def replace_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
         module = importlib.import_module("segreg.engine.backends.onnxruntime_cuda")
         monkeypatch.setattr(module, "PROVIDER", "CPUExecutionProvider")
         monkeypatch.setattr(module, "DEVICE", "cpu")
-        monkeypatch.setattr(module.OnnxRuntimeCudaBackend, "_settings", lambda self, number: {})
+        monkeypatch.setattr(module.OnnxRuntimeCudaBackend, "_settings", lambda self: {})
     if importlib.util.find_spec("tensorrt_rtx"):
         _replace_tensorrt(monkeypatch)
 

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from segreg.engine.backends import CudaOptions, open_backend
+
 CHANNELS, CANVAS = 4, 16
 RANDOM = np.random.default_rng(0)
 WEIGHTS = RANDOM.normal(0, 0.5, (3, CHANNELS, 2, 2, 2)).astype(np.float32)
@@ -82,3 +84,10 @@ def write_network(path: Path, nodes: Sequence[Any], shapes: Any, **weights: Any)
     sets = [helper.make_opsetid("", 20), helper.make_opsetid("elsewhere", 1)]
     onnx.save(helper.make_model(graph, opset_imports=sets, ir_version=9), path)
     return path
+
+
+def opened(name: str, folder: Path, **options: Any) -> Any:
+    """The small network in a backend of the GPU, for canvases of 8 to 24 cells."""
+    return open_backend(
+        name, network(folder), channels=CHANNELS, canvas=(8, 16, 24), options=CudaOptions(**options)
+    )
