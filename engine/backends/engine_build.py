@@ -56,6 +56,22 @@ def version_of(library: Any) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", library.__version__)))
 
 
+@functools.cache
+def library_log(library: Any) -> Any:
+    """The library's one log, which keeps the last errors in ``words``."""
+
+    class Log(library.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.words: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR):
+                self.words.append(message)
+
+    return Log()
+
+
 def parse_network(library: Any, network: Path, backend: str) -> ParsedNetwork:
     """Parse ``network``; ``backend`` is the name that errors speak of.
 
@@ -64,7 +80,7 @@ def parse_network(library: Any, network: Path, backend: str) -> ParsedNetwork:
     OperatorError : names every operator that the library does not have.
     BackendError : the file cannot be parsed, or is no network of one input and one output.
     """
-    log = _log_of(library)
+    log = library_log(library)
     builder = library.Builder(log)
     # Strong typing is all there is from TensorRT 11 on, and what every other backend does.
     flag = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
@@ -109,7 +125,7 @@ def build_engine(
     ------
     BackendError : the library's own words.
     """
-    library, builder, log = parsed.library, parsed.builder, _log_of(parsed.library)
+    library, builder, log = parsed.library, parsed.builder, library_log(parsed.library)
     config = _configure(parsed, canvas, options, capability)
     if threads is not None:
         builder.max_threads = threads
@@ -212,22 +228,6 @@ def _fault(fault: Any) -> str:
     """The parser's words: the node, its code, and the condition that did not hold."""
     where = f"{fault.node_operator()} ({fault.node_name()}): " if fault.node_operator() else ""
     return f"{where}{fault.code().name}, {fault.desc()}"
-
-
-@functools.cache
-def _log_of(library: Any) -> Any:
-    """The library's one log, which keeps the last errors in ``words``."""
-
-    class Log(library.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.words: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR):
-                self.words.append(message)
-
-    return Log()
 
 
 def _monitor(library: Any, progress: BuildProgress | None) -> Any:

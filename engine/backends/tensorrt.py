@@ -14,6 +14,7 @@ from segreg.engine.backends.engine_build import (
     FULL,
     RTX,
     build_engine,
+    library_log,
     parse_network,
     targets,
     version_of,
@@ -78,7 +79,9 @@ class TensorRTBackend(CudaBackend):
             return engine
 
         content, kept = self._cache.get_or_build(key, build)
-        self._runtime = library.Runtime(library.Logger(library.Logger.ERROR))
+        log = library_log(library)
+        log.words.clear()
+        self._runtime = library.Runtime(log)
         engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None and kept:  # such as one of another driver
             self.notes.append(f"{key.file_name} is not taken by {self.library}; built again.")
@@ -88,7 +91,8 @@ class TensorRTBackend(CudaBackend):
         if engine is None:
             raise BackendError(
                 f"backend {self.name}: the engine built for {network.name} is not taken by the "
-                f"{gpu.name}; its driver may be too old for {self.library} {library.__version__}."
+                f"{gpu.name}; its driver may be too old for {self.library} {library.__version__}. "
+                f"{' '.join(log.words)}"
             )
         self._compiled = self._cache.read(f"{self._own_files}.kernels")
         self._runner = EngineRunner(
