@@ -5,6 +5,7 @@
     SegregError
     |-- InputError        2  a file, image, label map or option that cannot be used
     |-- BackendError      3  an inference backend or device that is missing or failed
+    |   `-- OperatorError 3  a network with an operator that the backend does not have
     `-- PackageError      4  a model package that is damaged, unknown or of the wrong schema
 
 ``InputError`` is a ``ValueError`` too: wrong arrays handed to the Python API and wrong files handed
@@ -30,6 +31,14 @@ class BackendError(SegregError):
     """An inference backend or device is missing, refused the model, or failed while running."""
 
     exit_code = 3
+
+
+class OperatorError(BackendError):
+    """The network holds ``operators`` (ONNX names) that the backend cannot run."""
+
+    def __init__(self, message: str, operators: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.operators = operators
 
 
 class PackageError(SegregError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 # Kernel's flag names -> what people call them; those that matter for inference on a CPU.
@@ -69,6 +71,20 @@ def describe_machine() -> Machine:
         gpus=gpus,
         gpu_reason=gpu_reason,
     )
+
+
+def describe_cupy() -> tuple[str | None, str | None]:
+    """Version of CuPy, which holds the arrays of a GPU, and why it cannot be used here."""
+    if find_spec("cupy") is None:
+        return None, "CuPy is not installed; pip install 'segreg[gpu]' brings it"
+    try:
+        cupy = importlib.import_module("cupy")
+        devices = int(cupy.cuda.runtime.getDeviceCount())
+    except ImportError as error:
+        return None, f"CuPy cannot be imported ({error})"
+    except RuntimeError as error:  # CuPy's CUDA errors
+        return str(cupy.__version__), f"CuPy finds no GPU ({error})"
+    return str(cupy.__version__), None if devices else "CuPy finds no GPU"
 
 
 def _usable_threads() -> int:

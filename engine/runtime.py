@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from segreg.engine.backends import open_backend
+from segreg.engine.backends import CudaOptions, open_backend
 from segreg.engine.errors import InputError
 from segreg.engine.field import Field
 from segreg.engine.geometry import grid_map
@@ -53,9 +53,10 @@ class Engine:
     Parameters
     ----------
     package : name of a shipped package, or path of a package folder or zip.
-    backend : name of a backend; None takes the fastest that is installed.
+    backend : name of a backend; None takes the first that can run the network here.
     passes : how often the network is asked per region; None takes the package's number.
     threads : CPU threads of the network; None leaves it to the backend.
+    options : how a backend of the GPU loads the network; see ``open_backend``.
 
     Raises
     ------
@@ -69,13 +70,19 @@ class Engine:
         backend: str | None = None,
         passes: int | None = None,
         threads: int | None = None,
+        options: CudaOptions | None = None,
     ) -> None:
         with ExitStack() as resources:
             self.package = resources.enter_context(open_package(package))
             settings = self.package.settings
             self.passes = _checked_passes(settings["passes"] if passes is None else passes)
             self.backend = open_backend(
-                backend, self.package.network, channels=len(settings["channels"]), threads=threads
+                backend,
+                self.package.network,
+                channels=len(settings["channels"]),
+                threads=threads,
+                canvas=settings["canvas"],
+                options=options,
             )
             resources.callback(self.backend.close)
             self._pipeline = Pipeline(self.backend, settings)
@@ -228,7 +235,7 @@ class Engine:
             jacobian=jacobian,
             quality=quality,
             provenance=provenance,
-            notes=(*join_notes(volumes.values()), *scheme.notes),
+            notes=(*join_notes(volumes.values()), *scheme.notes, *self.backend.notes),
             watch=watch,
             folds_repaired=folds_repaired,
         )

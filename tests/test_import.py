@@ -13,7 +13,8 @@ import pytest
 import segreg
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = {"torch", "onnxruntime", "openvino", "cupy", "scipy", "SimpleITK", "nibabel", "typer"}
+INFERENCE = {"torch", "onnxruntime", "openvino", "cupy", "tensorrt", "tensorrt_rtx"}
+HEAVY = INFERENCE | {"scipy", "SimpleITK", "nibabel", "typer"}
 FOLDERS = ("src", "engine", "kernels", "export", "models", "benchmarks", "tests")
 GENERIC = {"engine", "kernels", "export"}  # top folders, mapped into segreg
 
@@ -37,10 +38,11 @@ def test_every_module_of_the_runtime_imports_without_inference_libraries() -> No
         for path in sorted((ROOT / "engine").glob("*.py"))
         if path.stem != "__init__"
     ]
+    modules.append("segreg.engine.backends.tensorrt")  # and all that builds and keeps engines
     assert len(modules) > 10
     loaded = loaded_after(f"import segreg.cli, segreg.kernels, {', '.join(modules)}")
     # nibabel loads scipy where it is installed, so scipy cannot be asked for here.
-    assert not loaded & {"torch", "onnxruntime", "openvino", "cupy", "SimpleITK"}
+    assert not loaded & (INFERENCE | {"SimpleITK"})
 
 
 def test_public_names() -> None:

@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import importlib
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from segreg.engine.backends.base import Backend
-from segreg.engine.errors import BackendError
+from segreg.engine.backends.base import ANY_CANVAS, Backend
+from segreg.engine.backends.options import CudaOptions
+from segreg.engine.errors import BackendError, OperatorError
+from segreg.engine.machine import describe_cupy
 
-__all__ = ["REGISTRY", "Availability", "Backend", "availability", "open_backend"]
+__all__ = ["REGISTRY", "Availability", "Backend", "CudaOptions", "availability", "open_backend"]
 
-# In order of preference: OpenVINO is the fast one on CPUs, onnxruntime the reference.
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a backend is written, the extra of segreg that brings its library, its device."""
+
+    home: str
+    extra: str
+    device: str = "cpu"
+
+
+# In order of preference. TensorRT is the fastest of a GPU, but builds for minutes when a network
+# is new: asked for by name, or where onnxruntime is not. OpenVINO is the fast one of a CPU.
 REGISTRY = {
-    "openvino": "segreg.engine.backends.openvino:OpenVINOBackend",
-    "onnxruntime": "segreg.engine.backends.onnxruntime:OnnxRuntimeBackend",
+    "onnxruntime-cuda": Entry(
+        "segreg.engine.backends.onnxruntime_cuda:OnnxRuntimeCudaBackend", "gpu", "cuda"
+    ),
+    "tensorrt": Entry("segreg.engine.backends.tensorrt:TensorRTBackend", "tensorrt", "cuda"),
+    "tensorrt-rtx": Entry(
+        "segreg.engine.backends.tensorrt:TensorRTRTXBackend", "tensorrt-rtx", "cuda"
+    ),
+    "openvino": Entry("segreg.engine.backends.openvino:OpenVINOBackend", "cpu"),
+    "onnxruntime": Entry("segreg.engine.backends.onnxruntime:OnnxRuntimeBackend", "cpu"),
 }
 
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a backend can run here, its library's version, or why it cannot."""
+    """Whether a backend can run here, its library's version, and why it cannot."""
 
     name: str
     version: str | None
@@ -34,44 +56,104 @@ class Availability:
 
 def availability() -> list[Availability]:
     """Every known backend, in order of preference."""
-    found = []
-    for name in REGISTRY:
-        try:
-            found.append(Availability(name, _backend_class(name).library_version(), None))
-        except BackendError as error:
-            found.append(Availability(name, None, str(error)))
-    return found
+    return [_look_at(name) for name in REGISTRY]
 
 
 def open_backend(
-    name: str | None, network: Path, *, channels: int, threads: int | None = None
+    name: str | None,
+    network: Path,
+    *,
+    channels: int,
+    threads: int | None = None,
+    canvas: Sequence[int] = ANY_CANVAS,
+    options: CudaOptions | None = None,
 ) -> Backend:
-    """Load ``network`` (ONNX) in the named backend, or in the first usable one for ``None``.
+    """Load ``network`` (ONNX) in the named backend, or for ``None`` in the first that can.
+
+    Parameters
+    ----------
+    canvas : the package's canvas sizes, for backends that build for shapes.
+    options : for a backend of the GPU; those of the CPU refuse them when asked for by name, and
+        do without them when chosen.
 
     Raises
     ------
-    BackendError : unknown name, library missing, or a network that the backend refuses.
+    OperatorError : the network holds operators that the backend does not have; the message names
+        them and the backends here that have them.
+    BackendError : unknown name, library or device missing, or a network that is refused.
     """
+    facts: dict[str, Any] = {"channels": channels, "threads": threads, "canvas": canvas}
     if name is None:
-        usable = [entry.name for entry in availability() if entry.usable]
-        if not usable:
-            raise BackendError(
-                f"no inference backend is installed for {platform.machine()}; "
-                "pip install 'segreg[cpu]' brings OpenVINO and onnxruntime."
-            )
-        name = usable[0]
-    return _backend_class(name)(network, channels=channels, threads=threads)
+        return _open_first(network, facts, options)
+    backend = _backend_class(name)
+    try:
+        return backend(network, **facts, options=options)
+    except OperatorError as error:
+        others = [other for other in REGISTRY if other != name and _look_at(other).usable]
+        able = [other for other in others if _has_operators(other, network, channels)]
+        way_out = (
+            f"Backends here that have what it needs: {', '.join(able)}; ask for one by name."
+            if able
+            else "No backend that is installed here has what it needs."
+        )
+        raise OperatorError(f"{error} {way_out}", error.operators) from error
+
+
+def _open_first(network: Path, facts: dict[str, Any], options: CudaOptions | None) -> Backend:
+    """The first usable backend that has all operators; its notes say which ones have not."""
+    refusals: list[OperatorError] = []
+    no_gpu = describe_cupy()[1] is not None  # then no library of a GPU need be imported
+    for name, entry in REGISTRY.items():
+        on_gpu = entry.device == "cuda"
+        if (on_gpu and no_gpu) or not _look_at(name).usable:
+            continue
+        fitting = options if on_gpu else None
+        try:
+            backend = _backend_class(name)(network, **facts, options=fitting)
+        except OperatorError as error:
+            refusals.append(error)
+            continue
+        backend.notes += [f"{error} Backend {name} runs it instead." for error in refusals]
+        return backend
+    if refusals:
+        operators = tuple(sorted({o for error in refusals for o in error.operators}))
+        raise OperatorError(" ".join(map(str, refusals)), operators)
+    raise BackendError(
+        f"no inference backend is installed for {platform.machine()}; "
+        "pip install 'segreg[cpu]' brings OpenVINO and onnxruntime."
+    )
+
+
+def _look_at(name: str) -> Availability:
+    version = None
+    try:
+        backend = _backend_class(name)
+        version = backend.library_version()
+        obstacles = backend.obstacles()
+    except BackendError as error:
+        return Availability(name, version, str(error))
+    return Availability(name, version, "; ".join(obstacles) or None)
+
+
+def _has_operators(name: str, network: Path, channels: int) -> bool:
+    try:
+        _backend_class(name).check(network, channels=channels)
+    except BackendError:
+        return False
+    return True
 
 
 def _backend_class(name: str) -> type[Backend]:
     if name not in REGISTRY:
         raise BackendError(f"backend: expected one of {', '.join(REGISTRY)}, got {name!r}.")
-    module, _, attribute = REGISTRY[name].partition(":")
+    entry = REGISTRY[name]
+    module, _, attribute = entry.home.partition(":")
     try:
         backend: type[Backend] = getattr(importlib.import_module(module), attribute)
+        backend.library_version()
     except ImportError as error:
         raise BackendError(
             f"backend {name}: its library cannot be imported ({error}). "
-            "pip install 'segreg[cpu]' brings it."
+            f"pip install 'segreg[{entry.extra}]' brings it."
         ) from error
     return backend

@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segreg.engine.errors import BackendError
+from segreg.engine.backends.onnx_file import read_onnx
+from segreg.engine.backends.options import CudaOptions
+from segreg.engine.errors import BackendError, OperatorError
+from segreg.kernels._machines import machine_of
 
+# (K, C, D, H, W) float32; a backend of device "cuda" takes and gives CuPy arrays too.
 Batch = NDArray[np.float32]
+
+ANY_CANVAS = (16, 80, 160)
 
 
 class Backend(ABC):
     """A loaded registration network: region canvases in, vector fields out.
 
     The base checks state, shapes and values; a subclass writes ``_load``, ``_run`` and ``_close``.
-    One instance may be shared by threads: runs are serialised, since a CPU run uses all cores.
+    One instance may be shared by threads: runs are serialised, since one run uses the whole
+    processor or GPU.
+
+    Attributes
+    ----------
+    canvas : smallest, usual and largest canvas, cells per axis. A backend that builds for shapes
+        builds for these, if the network leaves the size open.
+    device : ``cpu`` takes NumPy arrays; ``cuda`` takes CuPy arrays, and NumPy arrays, which it
+        copies to the GPU and back.
+    notes : sentences about what happened while loading that nobody asked for.
     """
 
     name: ClassVar[str]
+    device: ClassVar[str] = "cpu"
 
-    def __init__(self, network: Path, *, channels: int, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        network: Path,
+        *,
+        channels: int,
+        threads: int | None = None,
+        canvas: Sequence[int] = ANY_CANVAS,
+        options: CudaOptions | None = None,
+    ) -> None:
+        if options is not None and self.device == "cpu":
+            raise BackendError(
+                f"backend {self.name} runs on the CPU and takes no CudaOptions; leave them out."
+            )
         self.channels = channels
+        self.canvas = canvas_range(canvas)
+        self.options = options or CudaOptions()
+        self.notes: list[str] = []
         self._lock = threading.Lock()
         self._open = False
         try:
@@ -33,10 +66,7 @@ class Backend(ABC):
         except BackendError:
             raise
         except Exception as error:  # libraries raise their own types
-            raise BackendError(
-                f"backend {self.name} refuses {network.name}: {str(error).strip()} "
-                "(If it lacks an operator, ask for another backend by name.)"
-            ) from error
+            raise self._refusal(network, str(error).strip()) from error
         self._open = True
 
     @classmethod
@@ -44,23 +74,33 @@ class Backend(ABC):
     def library_version(cls) -> str:
         """Version of the library behind the backend."""
 
+    @classmethod
+    def obstacles(cls) -> list[str]:
+        """Why the backend cannot run on this machine although its library is there."""
+        return []
+
+    @classmethod
+    def check(cls, network: Path, *, channels: int) -> None:
+        """Raises BackendError unless the backend has all operators of ``network``."""
+        cls(network, channels=channels).close()
+
     @property
     def precision(self) -> str:
         """Arithmetic the network runs in, such as ``float32`` or ``bfloat16``."""
         return "float32"
 
     def infer(self, regions: Batch) -> Batch:
-        """Vector field (K, 3, D', H', W') for canvases ``regions`` (K, C, D, H, W) float32."""
-        if regions.ndim != 5 or regions.shape[1] != self.channels or regions.dtype != np.float32:
-            raise ValueError(
-                f"regions: expected (K, {self.channels}, D, H, W) float32, "
-                f"got {regions.shape} {regions.dtype}."
-            )
+        """Vector field (K, 3, D', H', W') for canvases ``regions`` (K, C, D, H, W) float32.
+
+        The field is an array of the same kind, NumPy or CuPy; it is computed on CuPy's current
+        stream.
+        """
+        batch = self._checked(regions)
         with self._lock:
             if not self._open:
                 raise BackendError(f"backend {self.name}: infer after close; open it again.")
             try:
-                field = self._run(np.ascontiguousarray(regions))
+                field = self._run(batch)
             except Exception as error:
                 raise BackendError(f"backend {self.name} failed while running: {error}") from error
         if field.ndim != 5 or field.shape[:2] != (len(regions), 3):
@@ -82,6 +122,29 @@ class Backend(ABC):
                 self._open = False
                 self._close()
 
+    def _checked(self, regions: Any) -> Batch:
+        machine = machine_of(regions=regions)
+        if machine.name == "cuda" and self.device == "cpu":
+            raise TypeError(
+                f"regions: backend {self.name} runs on the CPU and takes NumPy arrays, got a CuPy "
+                "array. Move it with cupy.asnumpy, or open a backend of the GPU."
+            )
+        if regions.ndim != 5 or regions.shape[1] != self.channels or regions.dtype != np.float32:
+            raise ValueError(
+                f"regions: expected (K, {self.channels}, D, H, W) float32, "
+                f"got {regions.shape} {regions.dtype}."
+            )
+        batch: Batch = machine.contiguous(regions)
+        return batch
+
+    def _refusal(self, network: Path, words: str) -> BackendError:
+        """The error for a network that the library refused with ``words``."""
+        known = read_onnx(network).operators if network.is_file() else frozenset()
+        named = tuple(sorted(o for o in known if re.search(rf"\b{re.escape(o)}\b", words)))
+        if not named:
+            return BackendError(f"backend {self.name} refuses {network.name}: {words}")
+        return refused_operators(self.name, network, named, words)
+
     @abstractmethod
     def _load(self, network: Path, threads: int | None) -> None: ...
 
@@ -90,3 +153,21 @@ class Backend(ABC):
 
     @abstractmethod
     def _close(self) -> None: ...
+
+
+def canvas_range(canvas: Sequence[int]) -> tuple[int, int, int]:
+    """Smallest, usual and largest of a package's canvas sizes."""
+    sizes = sorted(canvas)
+    if not sizes or sizes[0] < 1:
+        raise ValueError(f"canvas: expected sizes of at least 1 cell, got {tuple(canvas)}.")
+    return sizes[0], sizes[len(sizes) // 2], sizes[-1]
+
+
+def refused_operators(
+    backend: str, network: Path, operators: tuple[str, ...], words: str
+) -> OperatorError:
+    """The error of a backend that lacks ``operators``; ``words`` are those of its library."""
+    return OperatorError(
+        f"backend {backend} refuses {network.name} because of {', '.join(operators)}: {words}",
+        operators,
+    )

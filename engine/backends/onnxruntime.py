@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -21,15 +22,7 @@ class OnnxRuntimeBackend(Backend):
         return str(onnxruntime.__version__)
 
     def _load(self, network: Path, threads: int | None) -> None:
-        options = onnxruntime.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(str(network), options, providers=[PROVIDER])
-        # onnxruntime falls back to another provider without a word: compare with what was asked.
-        if self._session.get_providers() != [PROVIDER]:
-            raise BackendError(
-                f"backend {self.name}: asked for {PROVIDER}, got {self._session.get_providers()}."
-            )
+        self._session = open_session(self.name, network, threads, PROVIDER)
         self._input = self._session.get_inputs()[0].name
 
     def _run(self, regions: Batch) -> Batch:
@@ -37,3 +30,29 @@ class OnnxRuntimeBackend(Backend):
 
     def _close(self) -> None:
         del self._session
+
+
+def open_session(
+    backend: str,
+    network: Path,
+    threads: int | None,
+    provider: str,
+    settings: dict[str, str] | None = None,
+) -> Any:
+    """A session on ``provider`` and no other; ``settings`` are the provider's.
+
+    onnxruntime falls back to another provider without a word: it is compared with what was asked.
+    """
+    options = onnxruntime.SessionOptions()
+    # What get_provider_graph_assignment_info tells.
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    asked = provider if settings is None else (provider, settings)
+    session = onnxruntime.InferenceSession(str(network), options, providers=[asked])
+    if session.get_providers()[:1] != [provider]:
+        raise BackendError(
+            f"backend {backend}: asked for {provider}, got {', '.join(session.get_providers())}. "
+            "onnxruntime's log names the library that it could not load."
+        )
+    return session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from nibabel.quaternions import mat2quat
 
 from segreg.engine.phantom import Phantom, make_phantom
 from segreg.engine.runtime import Engine
+from segreg.kernels import _machines
+from tests.engine.gpu_stand_ins import make_cupy, replace_libraries
 
 RawNifti = Callable[..., Path]
 
@@ -105,3 +108,17 @@ def raw_nifti(tmp_path: Path) -> RawNifti:
         return path
 
     return write
+
+
+@pytest.fixture
+def stand_in_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    """A GPU on host memory; gives its CuPy. Engines are kept for the whole session."""
+    cupy = make_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setenv("SEGREG_CACHE", str(tmp_path_factory.getbasetemp() / "engines"))
+    replace_libraries(monkeypatch)
+    _machines._cuda_machine.cache_clear()
+    yield cupy
+    _machines._cuda_machine.cache_clear()

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segreg.engine.backends import REGISTRY
+from segreg.engine.backends import REGISTRY, availability
 from segreg.engine.errors import BackendError, InputError, PackageError
 from segreg.engine.field import apply_to_image
 from segreg.engine.phantom import Phantom, make_phantom
@@ -169,7 +169,9 @@ class TestOptions:
     def test_backend_by_name(
         self, looking_package: Path, looking: Engine, small_phantom: Phantom, backend: str
     ) -> None:
-        pytest.importorskip(backend)
+        found = next(entry for entry in availability() if entry.name == backend)
+        if not found.usable:
+            pytest.skip(str(found.reason))
         with Engine(looking_package, backend=backend, threads=1) as engine:
             result = engine.register(*volumes(small_phantom))
         assert result.provenance.backend == backend

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from segreg.engine.backends import REGISTRY
+from segreg.engine.backends import availability
 from segreg.engine.phantom import Phantom, endpoint_error, make_phantom
 from segreg.engine.result import Result
 from segreg.engine.runtime import Engine
@@ -64,10 +64,11 @@ def test_identical_sides_stay(shapes: Engine, phantom: Phantom) -> None:
 
 def test_backends_agree(result: Result, phantom: Phantom) -> None:
     """Reduced precision and early stops included."""
-    for backend in REGISTRY:
-        pytest.importorskip(backend)
-        if backend == result.provenance.backend:
-            continue
+    usable = {entry.name for entry in availability() if entry.usable}
+    others = sorted(usable - {result.provenance.backend})
+    if not others:
+        pytest.skip("one backend alone has nobody to agree with")
+    for backend in others:
         with Engine("shapes", backend=backend) as engine:
             other = engine.register(*volumes(phantom))
         difference = other.displacement.displacement - result.displacement.displacement

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import asdict
-from importlib.util import find_spec
 from typing import Any
 
 import typer
@@ -31,7 +29,7 @@ def doctor(as_json: options.AsJson = False) -> None:
 def _examine() -> dict[str, Any]:
     from segreg.engine.backends import availability
     from segreg.engine.errors import PackageError
-    from segreg.engine.machine import describe_machine
+    from segreg.engine.machine import describe_cupy, describe_machine
     from segreg.engine.package import load_package, shipped_packages
     from segreg.engine.version import __version__
     from segreg.kernels import get_threads
@@ -50,25 +48,8 @@ def _examine() -> dict[str, Any]:
             {"name": b.name, "usable": b.usable, "version": b.version, "reason": b.reason}
             for b in availability()
         ],
-        "cupy": _find_cupy(),
+        "cupy": dict(zip(("version", "reason"), describe_cupy(), strict=True)),
         "packages": packages,
-    }
-
-
-def _find_cupy() -> dict[str, str | None]:
-    """Version of CuPy, which runs the kernels on a GPU, or why it is missing."""
-    if find_spec("cupy") is None:
-        return {"version": None, "reason": "not installed; pip install 'segreg[gpu]' brings it"}
-    try:
-        cupy = importlib.import_module("cupy")
-        devices = int(cupy.cuda.runtime.getDeviceCount())
-    except ImportError as error:
-        return {"version": None, "reason": f"cannot be imported ({error})"}
-    except RuntimeError as error:  # CuPy's CUDA errors
-        return {"version": str(cupy.__version__), "reason": f"finds no GPU ({error})"}
-    return {
-        "version": str(cupy.__version__),
-        "reason": None if devices else "finds no GPU",
     }
 
 
@@ -89,15 +70,19 @@ def _print_findings(findings: dict[str, Any]) -> None:
         table.add_row("GPU", f"none: {machine['gpu_reason']}")
     table.add_section()
     for backend in findings["backends"]:
-        table.add_row(f"backend {backend['name']}", backend["version"] or backend["reason"])
-    cupy = findings["cupy"]
-    table.add_row("CuPy", ", ".join(part for part in (cupy["version"], cupy["reason"]) if part))
+        table.add_row(f"backend {backend['name']}", _join(backend))
+    table.add_row("CuPy", _join(findings["cupy"]))
     table.add_section()
     for package in findings["packages"]:
         table.add_row(f"package {package['name']}", package["version"] or package["fault"])
     if not findings["packages"]:
         table.add_row("packages", "none comes with this build")
     console.print_table(table)
+
+
+def _join(found: dict[str, Any]) -> str:
+    """Version and what stands in the way, as far as there are any."""
+    return ", but ".join(part for part in (found["version"], found["reason"]) if part)
 
 
 def _list_features(features: list[str] | tuple[str, ...] | None) -> str:

@@ -20,7 +20,11 @@ def register(
         str, typer.Option(help="Name of a shipped model package, or path of a folder or zip.")
     ] = "shapes",
     backend: Annotated[
-        str | None, typer.Option(help="Inference backend; without it the fastest that is here.")
+        str | None,
+        typer.Option(
+            help="Inference backend, one that `segreg doctor` lists; without it the first that can "
+            "run the network here."
+        ),
     ] = None,
     passes: Annotated[
         int | None, typer.Option(help="How often the network is asked per region.")
