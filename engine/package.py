@@ -19,6 +19,7 @@ from segreg.engine.errors import PackageError
 METADATA = "configs/metadata.json"
 REGISTRATION = "models/registration.onnx"
 CHECKSUMS = "SHA256SUMS"
+SIGNATURE = "SIGNATURE"
 MAX_UNPACKED = 2 << 30  # bytes; a zip that promises more is refused before anything is unpacked
 
 
@@ -53,6 +54,16 @@ class Package:
     def intended_use(self) -> str:
         return str(self.metadata.get("intended_use", ""))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever uses the package must be told, every time."""
+        if self.settings.get("parity") != "failed":
+            return ()
+        return (
+            f"package {self.name} {self.version} was exported although its network differs from "
+            "the trained one (docs/parity.md); do not rely on its results.",
+        )
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The ``segreg`` block: what the engine must know and cannot find out."""
@@ -64,27 +75,35 @@ class Package:
 
 
 @contextmanager
-def open_package(name_or_path: str | Path) -> Iterator[Package]:
+def open_package(
+    name_or_path: str | Path, *, keyring: str | Path | None = None
+) -> Iterator[Package]:
     """Find, verify and load a package for the length of the ``with`` block.
 
     Parameters
     ----------
     name_or_path : name of a package that comes with segreg, a package folder, or a zip of one.
+    keyring : file of public keys, one of which must have signed the package; None asks for none.
 
     Raises
     ------
-    PackageError : not found, checksums that do not hold, or metadata that breaks the schema.
+    PackageError : not found, not signed, checksums that do not hold, or metadata that breaks the
+        schema.
     """
     path = _locate(name_or_path)
     if path.is_dir():
-        yield load_package(path)
+        yield load_package(path, keyring=keyring)
         return
     with TemporaryDirectory(prefix="segreg-") as folder:
-        yield load_package(_unzip(path, Path(folder)))
+        yield load_package(_unzip(path, Path(folder)), keyring=keyring)
 
 
-def load_package(folder: Path) -> Package:
+def load_package(folder: Path, *, keyring: str | Path | None = None) -> Package:
     """Verify the package in ``folder`` and read its metadata."""
+    if keyring is not None:
+        from segreg.engine.signature import check_signature  # needs cryptography
+
+        check_signature(folder, Path(keyring))
     digest = _verify_checksums(folder)
     try:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
@@ -173,18 +192,33 @@ def _verify_checksums(folder: Path) -> str:
 
 def validate_metadata(metadata: Any) -> None:
     """Refuse metadata that breaks the schema; the message lists every fault."""
+    if faults := metadata_faults(metadata):
+        raise PackageError(f"{METADATA} does not follow the schema: {'; '.join(faults)}.")
+
+
+def metadata_faults(metadata: Any) -> list[str]:
+    """Every way in which ``metadata`` breaks the schema."""
+    schema = resources.files("segreg.engine").joinpath("schema/package.json")
+    return schema_faults(metadata, json.loads(schema.read_text(encoding="utf-8")))
+
+
+def schema_faults(content: Any, schema: dict[str, Any], root: str = "") -> list[str]:
+    """Every way in which ``content`` breaks ``schema``, as ``place: what``.
+
+    ``root`` is where ``content`` itself lies.
+    """
     import jsonschema  # imported here: it is needed once per engine, not for `import segreg`
 
-    schema = json.loads(
-        resources.files("segreg.engine").joinpath("schema/package.json").read_text(encoding="utf-8")
-    )
-    validator = jsonschema.Draft202012Validator(schema)
-    faults = [
-        f"{'/'.join(map(str, fault.absolute_path)) or 'top level'}: {fault.message}"
-        for fault in sorted(validator.iter_errors(metadata), key=lambda f: list(f.absolute_path))
-    ]
-    if faults:
-        raise PackageError(f"{METADATA} does not follow the schema: {'; '.join(faults)}.")
+    found = jsonschema.Draft202012Validator(schema).iter_errors(content)
+    faults = []
+    for fault in sorted(found, key=lambda f: list(map(str, f.absolute_path))):
+        place = [part for part in (root, *map(str, fault.absolute_path)) if part]
+        message = fault.message
+        if fault.validator == "not":  # a key that another one rules out
+            place += fault.validator_value["required"]
+            message = "does not go with the rest"
+        faults.append(f"{'/'.join(place) or 'top level'}: {message}")
+    return faults
 
 
 def _sha256(path: Path) -> str:
