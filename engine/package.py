@@ -125,6 +125,12 @@ def write_checksums(folder: Path) -> None:
     (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def read_checksums(folder: Path) -> dict[str, str]:
+    """File -> SHA-256 as ``SHA256SUMS`` lists them; whether they hold is not checked here."""
+    text = (folder / CHECKSUMS).read_text(encoding="utf-8")
+    return dict(line.split("  ", 1)[::-1] for line in text.splitlines() if "  " in line)
+
+
 def package_files(folder: Path) -> list[str]:
     """Relative paths of the files in ``folder`` that make up a package, but for the checksums."""
     parts = [p for part in ("configs", "docs", "models") for p in (folder / part).rglob("*")]
@@ -169,8 +175,7 @@ def _verify_checksums(folder: Path) -> str:
     listing = folder / CHECKSUMS
     if not listing.is_file():
         raise PackageError(f"{folder.name}: expected a model package, but it has no {CHECKSUMS}.")
-    text = listing.read_text(encoding="utf-8")
-    listed = dict(line.split("  ", 1)[::-1] for line in text.splitlines() if "  " in line)
+    listed = read_checksums(folder)
     for required in (METADATA, REGISTRATION):
         if required not in listed:
             raise PackageError(f"{folder.name}: {CHECKSUMS} does not list {required}.")
@@ -187,7 +192,7 @@ def _verify_checksums(folder: Path) -> str:
                 f"{folder.name}: checksum of {name} does not hold: expected {expected[:12]}..., "
                 f"got {found[:12]}.... The file was altered or damaged; fetch the package again."
             )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _sha256(listing)
 
 
 def validate_metadata(metadata: Any) -> None:

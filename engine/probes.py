@@ -40,8 +40,8 @@ def structured_batch(shape: Shape, channels: Sequence[str], count: int = REGIONS
 def shifted_batch(shape: Shape, channels: Sequence[str], shifts: Array) -> Batch:
     """One textured ellipsoid whose moving side lies ``shifts`` (K, 3) cells (z, y, x) away.
 
-    The pull-back displacement of region k is ``shifts[k]`` everywhere: ``moving(x + s) = fixed(x)``.
-    The shift is exact, not interpolated.
+    The pull-back displacement of region k is ``shifts[k]`` everywhere,
+    ``moving(x + s) = fixed(x)``, exact and not interpolated.
     """
     rng = np.random.default_rng(2)
     axes = _axes(shape)

@@ -51,6 +51,9 @@ class BackendCheck:
     allowed: float
     refusal: str | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "sound": self.sound}
+
     @property
     def sound(self) -> bool:
         return self.difference is None or self.difference.worst <= self.allowed

@@ -31,7 +31,8 @@ EVEN = 0.6  # part of the answer that ignores the shift's direction, against the
 SPREAD = 3.0  # gain of the best against that of the worst axis
 # One pass of a trained network reaches a third to all of a shift. Beyond it, the unit is wrong.
 LEAST_GAIN, MOST_GAIN = 0.12, 1.6
-SURE_GAIN, MOST_DOUBTED = 0.75, 1.25  # below the first, a unit that gives up to the second fits, too
+# Below the first, a larger unit in which the gain is up to the second would fit as well.
+SURE_GAIN, MOST_DOUBTED = 0.75, 1.25
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _shifts(shape: Shape) -> Array:
 
 
 def _answers(adapter: Adapter, shape: Shape, shifts: Array) -> tuple[Array, Array]:
-    """Odd and even part (steps, 3, 3) of the mean vector per cell of shift, [step, axis, component]."""
+    """Odd and even part of the mean vector per cell of shift, [step, axis, component]."""
     signed = np.array(
         [
             sign * step[axis] * np.eye(3)[axis]
@@ -99,9 +100,8 @@ def _answers(adapter: Adapter, shape: Shape, shifts: Array) -> tuple[Array, Arra
     )
     regions = shifted_batch(shape, adapter.spec.channels, signed)
     with torch.inference_mode():
-        vectors = np.concatenate(
-            [adapter(torch.from_numpy(pair)).numpy() for pair in np.split(regions, len(signed) // 2)]
-        )
+        pairs = np.split(regions, len(signed) // 2)
+        vectors = np.concatenate([adapter(torch.from_numpy(pair)).numpy() for pair in pairs])
     moved = displacement_cells(vectors, adapter.spec.settings)
     inside = shifted_batch(vectors.shape[2:], ["fixed_mask"], np.zeros((1, 3)))[0, 0]
     mean = np.einsum("kczyx,zyx->kc", moved, inside) / inside.sum()

@@ -83,7 +83,7 @@ def _read_config(path: Path | None) -> dict[str, Any]:
 
 def _read(path: Path) -> Any:
     if not path.is_file():
-        raise PackageError(f"weights: no file {path.name}; --weights takes .pt, .pth, .safetensors.")
+        raise PackageError(f"weights: no file {path.name}; expected .pt, .pth or .safetensors.")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:

@@ -200,7 +200,7 @@ class TestFailedParity:
         metadata = json.loads((folder / "configs/metadata.json").read_text())
         metadata["segreg"]["parity"] = "passed"
         (folder / "configs/metadata.json").write_text(json.dumps(metadata))
-        with pytest.raises(PackageError, match="checksum of configs/metadata.json"):
+        with pytest.raises(PackageError, match=r"checksum of configs/metadata\.json"):
             load_package(folder)
 
     def test_passed_says_nothing(self, exported: Package) -> None:

@@ -79,7 +79,9 @@ def test_real_pair(exported: Package, material: Any, tmp_path: Path) -> None:
     assert found.faults == []
 
 
-def test_other_weights_fail_everywhere(exported: Package, material: Any, sides: Any, tmp_path: Path) -> None:
+def test_other_weights_fail_everywhere(
+    exported: Package, material: Any, sides: Any, tmp_path: Path
+) -> None:
     package = tampered(exported, tmp_path, lambda bias: bias + 8)
     found = measure_parity(adapter(material), package, pair=sides)
     for entry in availability():  # every fault is listed, not only the first
