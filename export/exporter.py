@@ -29,7 +29,7 @@ from segreg.engine.version import __version__
 from segreg.export.adapter import Adapter, check_answer
 from segreg.export.conventions import measure_conventions
 from segreg.export.graph import EXTERNAL_FROM, Graph, write_graph
-from segreg.export.parity import Pair, Parity, ParityError, measure_parity
+from segreg.export.parity import Pair, Parity, ParityError, measure_parity, takes_other_sizes
 from segreg.export.report import write_card, write_table
 from segreg.export.spec import Spec, parse_spec, read_spec
 
@@ -137,22 +137,31 @@ def _checked(spec: dict[str, Any] | Spec | Path) -> Spec:
 def _write_network(adapter: Adapter, folder: Path, external_from: int) -> Graph:
     """The graph, with free spatial axes where the network allows them."""
     spec = adapter.spec
-    graph = write_graph(
-        adapter,
-        spec.shapes[0],
-        len(spec.channels),
-        folder / REGISTRATION,
-        {"name": spec.metadata["name"], "version": spec.metadata["version"], "segreg": __version__},
-        free_space=spec.free_space,
-        external_from=external_from,
-    )
-    if "space" not in graph.free_axes and len(spec.shapes) > 1:
-        raise PackageError(
-            f"network: takes one size only, as it computes sizes in a way that cannot be traced; "
-            f"segreg/canvas lists {spec.settings['canvas']}. Give one canvas, or take sizes from "
-            "tensor.shape in forward."
+
+    def write(free_space: bool) -> Graph:
+        return write_graph(
+            adapter,
+            spec.shapes[0],
+            len(spec.channels),
+            folder / REGISTRATION,
+            {k: spec.metadata[k] for k in ("name", "version")} | {"segreg": __version__},
+            free_space=free_space,
+            external_from=external_from,
         )
-    return graph
+
+    graph = write(spec.free_space)
+    free = "space" in graph.free_axes
+    if free and takes_other_sizes(adapter, folder / REGISTRATION):
+        return graph
+    if len(spec.shapes) > 1:
+        raise PackageError(
+            f"network: takes one size only, as it keeps sizes from one call to the next or "
+            "computes them in a way that cannot be traced; segreg/canvas lists "
+            f"{spec.settings['canvas']}. Give one canvas, or take sizes from tensor.shape in "
+            "forward."
+        )
+    # Traced free, it may hold a grid of the traced size: fixed axes say so, and are no worse.
+    return write(False) if free else graph
 
 
 def _prove(

@@ -65,18 +65,9 @@ def write_graph(
     PackageError : the network cannot be exported; the message says what to change in it.
     """
     model = _trace(network, shape, channels, free_space)
-    nodes = list(model.graph.all_nodes())
-    operators = Counter(node.op_type for node in nodes)
+    operators = Counter(node.op_type for node in model.graph.all_nodes())
     _refuse_value_shapes(operators)
-    # The exporter notes source files of this machine everywhere.
-    for entry in (*nodes, *model.graph.initializers.values(), model.graph, model):
-        entry.metadata_props.clear()
-        entry.doc_string = None
-    for node in nodes:
-        for value in node.outputs:
-            value.metadata_props.clear()
-    for value in (*model.graph.inputs, *model.graph.outputs):
-        value.metadata_props.clear()
+    _forget_sources(model)
     model.metadata_props.update(properties)
     axes = model.graph.inputs[0].shape
     if axes is None or isinstance(axes[0], int):
@@ -90,6 +81,21 @@ def write_graph(
         else ("batch", "space"),
         operators=dict(sorted(operators.items())),
     )
+
+
+def _forget_sources(model: onnx_ir.Model) -> None:
+    """Remove what the exporter notes everywhere: source files and paths of this machine."""
+    values = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        values += node.outputs
+    for value in values:
+        value.metadata_props.clear()
+        value.doc_string = None
+    for whole in (model, model.graph):
+        whole.metadata_props.clear()
+        whole.doc_string = None
 
 
 def _trace(

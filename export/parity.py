@@ -21,6 +21,7 @@ from segreg.engine.runtime import Engine
 from segreg.engine.verification import compare
 from segreg.engine.volume import VolumeLike
 from segreg.export.adapter import Adapter
+from segreg.export.spec import Shape
 from segreg.export.torch_backend import TorchBackend
 
 Pair = Sequence[VolumeLike]  # moving, fixed, moving_labels, fixed_labels
@@ -109,26 +110,51 @@ def measure_parity(
     return parity
 
 
+def takes_other_sizes(adapter: Adapter, network: Path) -> bool:
+    """Whether the trained and the exported ``network`` both run on a size not traced.
+
+    Where no backend is installed, or none takes the network, the answer rests on torch alone.
+    """
+    channels = adapter.spec.channels
+    regions = structured_batch(_wider(adapter.spec.shapes[0]), channels, 1)
+    try:
+        with torch.inference_mode():
+            adapter(torch.from_numpy(regions))
+    except RuntimeError:
+        return False
+    for entry in availability():
+        if not entry.usable:
+            continue
+        try:
+            backend = open_backend(entry.name, network, channels=len(channels))
+        except BackendError:
+            continue  # it lacks an operator: parity says so
+        try:
+            backend.infer(regions)
+        except BackendError:
+            return False
+        finally:
+            backend.close()
+    return True
+
+
+def _wider(shape: Shape) -> Shape:
+    depth, height, width = (size + STEP for size in shape)
+    return depth, height, width
+
+
 def _generated(adapter: Adapter, free_space: bool) -> list[tuple[str, Batch, Batch]]:
     """(kind, regions, torch's vectors); with free axes on a second size, too."""
     shape, channels = adapter.spec.shapes[0], adapter.spec.channels
     batches = [("random", random_batch(shape, channels))]
     batches.append(("structured", structured_batch(shape, channels)))
     if free_space:
-        wider = [size + STEP for size in shape]
-        batches.append(("structured, wider", structured_batch(wider, channels, 1)))
-    answered = []
-    for kind, regions in batches:
-        try:
-            with torch.inference_mode():
-                answered.append((kind, regions, adapter(torch.from_numpy(regions)).numpy()))
-        except RuntimeError as error:
-            raise PackageError(
-                f"network: cannot run on {'x'.join(map(str, regions.shape[2:]))} cells, which the "
-                f"engine may choose ({str(error).splitlines()[0]}). Set network/free_space to "
-                "false and give one canvas."
-            ) from error
-    return answered
+        batches.append(("structured, wider", structured_batch(_wider(shape), channels, 1)))
+    with torch.inference_mode():
+        return [
+            (kind, regions, adapter(torch.from_numpy(regions)).numpy())
+            for kind, regions in batches
+        ]
 
 
 def _pair(pair: Pair | None) -> tuple[Pair, dict[str, Any]]:

@@ -17,12 +17,12 @@ def write_table(metadata: dict[str, Any], report: dict[str, Any]) -> str:
     ]
     if report["faults"]:
         parts.append("\n".join(f"- {fault}" for fault in report["faults"]))
-    columns = ("backend", "precision", "regions", "size", "largest", "worst", "99.9 %", "allowed")
-    parts.append(_table(columns, [_case(case) for case in report["cases"]]))
+    cases = ("backend", "precision", "regions", "size", "largest", "worst", "99.9 %", "allowed")
+    parts.append(_table(cases, [_case(case) for case in report["cases"]]))
     if "torch" in report["pair"]:
         parts.append(f"Whole registration, {report['pair']['source']}:")
-        columns = ("backend", "precision", "Dice", "change", "folded inside", "change")
-        parts.append(_table(columns, _registrations(report["pair"])))
+        whole = ("backend", "precision", "Dice", "change", "folded inside", "change")
+        parts.append(_table(whole, _registrations(report["pair"])))
     if report["refused_by"]:
         refusals = [f"- {name}: {why}" for name, why in report["refused_by"].items()]
         parts.append("Backends that cannot run it:\n\n" + "\n".join(refusals))
