@@ -52,14 +52,15 @@ class Conventions:
     contradictions: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
+    @property
+    def verdict(self) -> str:
+        if self.measurable:
+            return "measured"
+        return "not measurable, the network does not follow a shift"
+
     def as_dict(self) -> dict[str, Any]:
-        said = (
-            "measured"
-            if self.measurable
-            else "not measurable, the network does not follow a shift"
-        )
         return {
-            "conventions": said,
+            "conventions": self.verdict,
             "response_per_cell_zyx": [[round(float(r), 4) for r in row] for row in self.response],
             "contradictions": list(self.contradictions),
             "doubts": list(self.doubts),

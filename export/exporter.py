@@ -56,7 +56,7 @@ def export(
     pair: Pair | None = None,
     allow_failed_parity: bool = False,
     external_from: int = EXTERNAL_FROM,
-    progress: Progress = lambda stage: None,
+    progress: Progress = lambda said: None,
 ) -> Package:
     """Write ``network`` as a model package into the folder ``path``.
 
@@ -88,16 +88,18 @@ def export(
     adapter = Adapter(network, checked)
     example = structured_batch(checked.shapes[0], checked.channels)
     check_answer(adapter, torch.from_numpy(example))
-    progress("conventions")
+    progress("measuring conventions")
     conventions = measure_conventions(adapter)
     if conventions.contradictions:
         raise ConventionError(f"spec: {'; '.join(conventions.contradictions)}.")
+    for said in (f"conventions: {conventions.verdict}", *conventions.doubts):
+        progress(said)
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".export-", dir=path.parent) as temporary:
         folder = Path(temporary) / checked.metadata["name"]
         for part in (METADATA, REGISTRATION, CARD):
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
-        progress("graph")
+        progress("writing the graph")
         graph = _write_network(adapter, folder, external_from)
         parity = _prove(adapter, folder, graph, pair, progress)
         if parity.faults and not allow_failed_parity:

@@ -83,14 +83,15 @@ def measure_parity(
     parity = Parity()
     batches = _generated(adapter, "space" in package.settings.get("free_axes", ()))
     if package.settings["placement"] == "region":
-        progress("torch on the pair")
+        progress("parity: torch on the pair")
         sides, parity.pair = _pair(pair)
         batches += _register_with_torch(adapter, package, sides, parity)
     else:
-        parity.pair = {"skipped": "the engine does not run this placement yet"}
+        placement = package.settings["placement"]
+        parity.pair = {"skipped": f"the engine does not run placement {placement} yet"}
     usable = [entry for entry in availability() if entry.usable]
     for entry in usable:
-        progress(entry.name)
+        progress(f"parity: {entry.name}")
         try:
             backend = open_backend(entry.name, package.network, channels=len(adapter.spec.channels))
         except BackendError as error:

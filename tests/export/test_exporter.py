@@ -21,6 +21,8 @@ from segreg.export import export
 from segreg.export import exporter as exporter_module
 from segreg.export.graph import Graph
 from segreg.export.parity import Parity, ParityError
+from tests.export.conftest import MakeSpec
+from tests.export.networks import NormUNet, WarpingFollower
 
 FILES = {
     "LICENSE",
@@ -220,3 +222,47 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, material: Any, sides
         file.write(b"x")
     with pytest.raises(PackageError, match=r"checksum of models/registration\.onnx\.data"):
         load_package(package.folder)
+
+
+def test_whole_grids_are_exported_for_later(tmp_path: Path, make_spec: MakeSpec) -> None:
+    """A placement the engine cannot run yet: proved on the network alone, and that is said."""
+    spec = make_spec({"take": 1}, inputs=[["moving_image"], ["fixed_image"]])
+    del spec["segreg"]["canvas"], spec["segreg"]["margin"]
+    spec["segreg"].update(placement="grid", shape=[16, 20, 24], spacing=[1, 1, 2])
+    package = export(WarpingFollower(), spec, tmp_path / "small")
+    report = json.loads((package.folder / "docs/parity.json").read_text())
+    assert report["verdict"] == "passed"
+    assert report["conventions"]["conventions"] == "measured"
+    assert report["pair"] == {"skipped": "the engine does not run placement grid yet"}
+    assert {case["input"] for case in report["cases"]} == {
+        "random", "structured", "structured, wider",
+    }
+    assert [16, 20, 24] in [case["shape"] for case in report["cases"]]
+    assert "not proved: the engine does not run" in (package.folder / "docs/parity.md").read_text()
+
+
+class OneSize(NormUNet):
+    """Keeps a grid of the size it was first shown, as some released networks do."""
+
+    weights = None
+
+    def forward(self, regions: torch.Tensor) -> torch.Tensor:
+        if self.weights is None:
+            self.weights = torch.linspace(0, 1, regions.shape[-1])
+        return super().forward(regions) * self.weights
+
+
+@pytest.mark.parametrize("canvas", [[16], [16, 32]])
+def test_network_of_one_size(
+    tmp_path: Path, make_spec: MakeSpec, sides: Any, canvas: list[int]
+) -> None:
+    spec = make_spec()
+    spec["segreg"]["canvas"] = canvas
+    if len(canvas) > 1:
+        with pytest.raises(PackageError, match=r"takes one size only.* lists \[16, 32\]"):
+            export(OneSize(), spec, tmp_path / "small")
+        return
+    package = export(OneSize(), spec, tmp_path / "small", pair=sides)
+    assert package.settings["free_axes"] == ["batch"]
+    with Engine(package.folder) as engine:
+        assert engine.register(*sides).provenance.package == "small"

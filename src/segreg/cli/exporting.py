@@ -66,7 +66,7 @@ def export(
         licence=licence,
         pair=pair,
         allow_failed_parity=allow_failed_parity,
-        progress=lambda stage: console.say(f"Proving: {stage}", quiet=quiet),
+        progress=lambda stage: console.say(stage, quiet=quiet),
     )
     for note in package.notes:
         console.say(f"Note: {note}", quiet=quiet)
