@@ -2,9 +2,11 @@
 
 A region is shown with its moving side shifted by a known number of cells along each axis, both
 ways. A network that follows the shift betrays which component moves, with which sign and how far.
-``R[a, c]`` is the mean of component c inside the region for a shift of one cell along axis a, the
-odd part of the answers to both ways; a sound package gives ``R`` near a positive multiple of the
-identity. A network that does not follow (untrained weights) proves nothing, and the report says so.
+``R[a, c]`` is the mean of component c where the outline crosses axis a (only there a shift along it
+is seen), for a shift of one cell along that axis: the odd part of the answers to both ways. A sound
+package gives ``R`` near a positive multiple of the identity. A velocity is taken for the
+displacement, which it is as far as it is uniform. A network that does not follow (untrained
+weights) proves nothing, and the report says so.
 """
 
 from __future__ import annotations
@@ -18,21 +20,19 @@ import torch
 from numpy.typing import NDArray
 
 from segreg.engine.probes import shifted_batch
-from segreg.engine.verification import displacement_cells
 from segreg.export.adapter import Adapter
 from segreg.export.spec import Shape, Spec
 
 Array = NDArray[np.float64]
 AXES = "zyx"
 
-SHIFTS = (1 / 24, 1 / 12)  # of the canvas; two or four cells of 48
+SHIFTS = (1 / 72, 1 / 24)  # of the canvas; two thirds of a cell, or two, of 48
 DOMINANCE = 2.0  # the component that moves, against any other
 EVEN = 0.6  # part of the answer that ignores the shift's direction, against the part that does not
 SPREAD = 3.0  # gain of the best against that of the worst axis
-# One pass of a trained network reaches a third to all of a shift. Beyond it, the unit is wrong.
-LEAST_GAIN, MOST_GAIN = 0.12, 1.6
-# Below the first, a larger unit in which the gain is up to the second would fit as well.
-SURE_GAIN, MOST_DOUBTED = 0.75, 1.25
+# A trained network covers half to all of a small shift in one pass. Far beyond, the unit is wrong.
+LEAST_GAIN, MOST_GAIN = 0.15, 1.35
+SURE_GAIN = 0.6  # below it, a larger unit may fit as well
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def measure_conventions(adapter: Adapter) -> Conventions:
     spec, shape = adapter.spec, adapter.spec.shapes[0]
     shifts = _shifts(shape)
     odd, even = _answers(adapter, shape, shifts)
-    response = odd.mean(0)
+    response = odd[0]  # small shifts are followed best
     moving = np.abs(response).argmax(1)
     if not _follows(odd, even, moving):
         return Conventions(False, response)
@@ -93,20 +93,22 @@ def _shifts(shape: Shape) -> Array:
 
 def _answers(adapter: Adapter, shape: Shape, shifts: Array) -> tuple[Array, Array]:
     """Odd and even part of the mean vector per cell of shift, [step, axis, component]."""
+    channels = adapter.spec.channels
     signed = np.array(
         [
             sign * step[axis] * np.eye(3)[axis]
             for step, axis, sign in product(shifts, range(3), (1, -1))
         ]
     )
-    regions = shifted_batch(shape, adapter.spec.channels, signed)
+    regions = shifted_batch(shape, channels, signed)
     with torch.inference_mode():
         pairs = np.split(regions, len(signed) // 2)
         vectors = np.concatenate([adapter(torch.from_numpy(pair)).numpy() for pair in pairs])
-    moved = displacement_cells(vectors, adapter.spec.settings)
-    inside = shifted_batch(vectors.shape[2:], ["fixed_mask"], np.zeros((1, 3)))[0, 0]
-    mean = np.einsum("kczyx,zyx->kc", moved, inside) / inside.sum()
-    there, back = np.moveaxis(mean.reshape(len(shifts), 3, 2, 3), 2, 0)
+    answers = vectors.reshape(len(shifts), 3, 2, *vectors.shape[1:]).astype(np.float64)
+    mask = shifted_batch(vectors.shape[2:], ["fixed_mask"], np.zeros((1, 3)))[0, 0]
+    outline = np.abs(np.gradient(mask.astype(np.float64)))
+    outline /= outline.sum((1, 2, 3), keepdims=True)
+    there, back = np.einsum("sawczyx,azyx->wsac", answers, outline)
     per_cell = 2 * shifts[:, :, None]
     return (there - back) / per_cell, (there + back) / per_cell
 
@@ -197,5 +199,5 @@ def _doubts(gains: Array, shape: Shape, spec: Spec) -> list[str]:
         f"unit: one pass covers {gain:.2f} of a shift, in {unit} it would be "
         f"{gain * size / cells[output.unit]:.2f}; make sure of the stated {output.unit}"
         for unit, size in cells.items()
-        if cells[output.unit] < size and gain * size / cells[output.unit] <= MOST_DOUBTED
+        if cells[output.unit] < size and gain * size / cells[output.unit] <= MOST_GAIN
     ]

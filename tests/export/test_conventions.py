@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
+from models.shapes.network import RegionNetwork
+from segreg.engine.package import shipped_packages
 from segreg.export import export
 from segreg.export.adapter import Adapter
 from segreg.export.conventions import Conventions, measure_conventions
@@ -143,3 +147,52 @@ def test_export_refuses(tmp_path: Path, make_spec: MakeSpec) -> None:
             Follower("xyz", scale=(9, 9, 9)), make_spec(inputs=IMAGES), tmp_path / "refused"
         )
     assert list(tmp_path.iterdir()) == []
+
+
+class TestTrained:
+    """The network that comes with segreg: it follows a shift as trained networks do, in part."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def network(cls) -> Any:
+        graph = onnx.load(shipped_packages()["shapes"] / "models/registration.onnx").graph
+        network = RegionNetwork()
+        state = {
+            t.name.removeprefix("network."): torch.from_numpy(numpy_helper.to_array(t).copy())
+            for t in graph.initializer
+        }
+        network.load_state_dict({name: state[name] for name in network.state_dict()})
+        return network
+
+    def test_spec_is_sound(self, network: Any, material: Any) -> None:
+        found = measure(network, material.spec, 48)
+        assert found.measurable
+        assert found.contradictions == found.doubts == ()
+
+    @pytest.mark.parametrize(
+        ("output", "sentence"),
+        [
+            ({"order": "xyz"}, "stated xyz, measured zyx"),
+            ({"sign": -1}, "network/output/sign has the wrong sign"),
+            ({"unit": "field_voxel"}, "stated field_voxel, .* the vectors fit canvas_voxel"),
+            (
+                {"unit": "unit_interval", "align_corners": False},
+                "stated unit_interval, .* the vectors fit canvas_voxel",
+            ),
+        ],
+    )
+    def test_wrong_specs(
+        self, network: Any, material: Any, output: dict[str, Any], sentence: str
+    ) -> None:
+        spec = copy.deepcopy(material.spec)
+        spec["network"]["output"].update(output)
+        found = measure(network, spec, 48)
+        assert len(found.contradictions) == 1
+        assert re.search(sentence, found.contradictions[0])
+
+    def test_swapped_sides(self, network: Any, material: Any) -> None:
+        spec = copy.deepcopy(material.spec)
+        (inputs,) = spec["network"]["inputs"]
+        spec["network"]["inputs"] = [inputs[2:] + inputs[:2]]
+        (contradiction,) = measure(network, spec, 48).contradictions
+        assert "moving and fixed are swapped in network/inputs" in contradiction

@@ -116,5 +116,6 @@ def test_exports_and_registers(
     for name, why in refused.items():
         assert case.warps
         assert why == "lacks GridSample"
-        with pytest.raises(BackendError, match=rf"{name} lacks GridSample\. .* {engine.backend.name}"):
+        sentence = rf"{name} lacks GridSample\. .* {engine.backend.name}"
+        with pytest.raises(BackendError, match=sentence):
             Engine(package.folder, backend=name)
