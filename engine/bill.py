@@ -30,15 +30,7 @@ def make_bill(package: Package) -> dict[str, Any]:
         "hashes": [{"alg": "SHA-256", "content": package.digest}],
         "modelCard": _card(package),
     }
-    files = [
-        {
-            "type": "file",
-            "bom-ref": f"file:{name}",
-            "name": name,
-            "hashes": [{"alg": "SHA-256", "content": digest}],
-        }
-        for name, digest in sorted(read_checksums(package.folder).items())
-    ]
+    files = _files(package)
     tools = [
         {"type": "application", "bom-ref": f"tool:{name}", "name": name, "version": version}
         for name, version in _made_with(package).items()
@@ -64,6 +56,18 @@ def make_bill(package: Package) -> dict[str, Any]:
             {"name": "segreg:parity", "value": str(package.settings.get("parity", "not stated"))},
         ],
     }
+
+
+def _files(package: Package) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "file",
+            "bom-ref": f"file:{name}",
+            "name": name,
+            "hashes": [{"alg": "SHA-256", "content": digest}],
+        }
+        for name, digest in sorted(read_checksums(package.folder).items())
+    ]
 
 
 def _card(package: Package) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from segreg.engine.package import (
 from segreg.engine.probes import structured_batch
 from segreg.engine.version import __version__
 from segreg.export.adapter import Adapter, check_answer
-from segreg.export.conventions import measure_conventions
+from segreg.export.conventions import Conventions, measure_conventions
 from segreg.export.graph import EXTERNAL_FROM, Graph, write_graph
 from segreg.export.parity import Pair, Parity, ParityError, measure_parity, takes_other_sizes
 from segreg.export.report import write_card, write_table
@@ -86,14 +86,7 @@ def export(
             f"{path.name}: {stray[0]} lies where only files of the package may; move it away."
         )
     adapter = Adapter(network, checked)
-    example = structured_batch(checked.shapes[0], checked.channels)
-    check_answer(adapter, torch.from_numpy(example))
-    progress("measuring conventions")
-    conventions = measure_conventions(adapter)
-    if conventions.contradictions:
-        raise ConventionError(f"spec: {'; '.join(conventions.contradictions)}.")
-    for said in (f"conventions: {conventions.verdict}", *conventions.doubts):
-        progress(said)
+    conventions = _examine(adapter, progress)
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".export-", dir=path.parent) as temporary:
         folder = Path(temporary) / checked.metadata["name"]
@@ -134,6 +127,19 @@ def _checked(spec: dict[str, Any] | Spec | Path) -> Spec:
     if isinstance(spec, Spec):
         return spec
     return read_spec(spec) if isinstance(spec, Path) else parse_spec(spec)
+
+
+def _examine(adapter: Adapter, progress: Progress) -> Conventions:
+    """Run the network and measure what its vectors mean; refuse what its spec does not fit."""
+    example = structured_batch(adapter.spec.shapes[0], adapter.spec.channels)
+    check_answer(adapter, torch.from_numpy(example))
+    progress("measuring conventions")
+    found = measure_conventions(adapter)
+    if found.contradictions:
+        raise ConventionError(f"spec: {'; '.join(found.contradictions)}.")
+    for said in (f"conventions: {found.verdict}", *found.doubts):
+        progress(said)
+    return found
 
 
 def _write_network(adapter: Adapter, folder: Path, external_from: int) -> Graph:

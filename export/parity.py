@@ -18,7 +18,7 @@ from segreg.engine.package import Package
 from segreg.engine.phantom import make_phantom
 from segreg.engine.probes import random_batch, structured_batch
 from segreg.engine.runtime import Engine
-from segreg.engine.verification import compare
+from segreg.engine.verification import REFERENCE, compare
 from segreg.engine.volume import VolumeLike
 from segreg.export.adapter import Adapter
 from segreg.export.spec import Shape
@@ -114,7 +114,8 @@ def measure_parity(
 def takes_other_sizes(adapter: Adapter, network: Path) -> bool:
     """Whether the trained and the exported ``network`` both run on a size not traced.
 
-    Where no backend is installed, or none takes the network, the answer rests on torch alone.
+    The exported one is asked in the reference backend, or else in the first that takes it; where
+    none is installed, the answer rests on torch alone.
     """
     channels = adapter.spec.channels
     regions = structured_batch(_wider(adapter.spec.shapes[0]), channels, 1)
@@ -123,11 +124,10 @@ def takes_other_sizes(adapter: Adapter, network: Path) -> bool:
             adapter(torch.from_numpy(regions))
     except RuntimeError:
         return False
-    for entry in availability():
-        if not entry.usable:
-            continue
+    usable = [entry.name for entry in availability() if entry.usable]
+    for name in sorted(usable, key=lambda name: name != REFERENCE):
         try:
-            backend = open_backend(entry.name, network, channels=len(channels))
+            backend = open_backend(name, network, channels=len(channels))
         except BackendError:
             continue  # it lacks an operator: parity says so
         try:
@@ -136,6 +136,7 @@ def takes_other_sizes(adapter: Adapter, network: Path) -> bool:
             return False
         finally:
             backend.close()
+        break
     return True
 
 
