@@ -62,6 +62,7 @@ setup(
     package_data={
         "segreg": ["py.typed"],
         "segreg.engine": ["schema/*.json", "templates/*"],
+        "segreg.export": ["schema/*.json"],
         "segreg.kernels": ["bodies/*.cuh", "cuda/*.cu", "*.pyi"],
         "segreg.models": [f"shapes/{part}" for part in PACKAGE_FILES],
     },

@@ -19,6 +19,7 @@ from segreg.engine.errors import PackageError
 METADATA = "configs/metadata.json"
 REGISTRATION = "models/registration.onnx"
 CHECKSUMS = "SHA256SUMS"
+SIGNATURE = "SIGNATURE"
 MAX_UNPACKED = 2 << 30  # bytes; a zip that promises more is refused before anything is unpacked
 
 
@@ -53,6 +54,16 @@ class Package:
     def intended_use(self) -> str:
         return str(self.metadata.get("intended_use", ""))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever uses the package must be told, every time."""
+        if self.settings.get("parity") != "failed":
+            return ()
+        return (
+            f"package {self.name} {self.version} was exported although its network differs from "
+            "the trained one (docs/parity.md); do not rely on its results.",
+        )
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The ``segreg`` block: what the engine must know and cannot find out."""
@@ -64,27 +75,35 @@ class Package:
 
 
 @contextmanager
-def open_package(name_or_path: str | Path) -> Iterator[Package]:
+def open_package(
+    name_or_path: str | Path, *, keyring: str | Path | None = None
+) -> Iterator[Package]:
     """Find, verify and load a package for the length of the ``with`` block.
 
     Parameters
     ----------
     name_or_path : name of a package that comes with segreg, a package folder, or a zip of one.
+    keyring : file of public keys, one of which must have signed the package; None asks for none.
 
     Raises
     ------
-    PackageError : not found, checksums that do not hold, or metadata that breaks the schema.
+    PackageError : not found, not signed, checksums that do not hold, or metadata that breaks the
+        schema.
     """
     path = _locate(name_or_path)
     if path.is_dir():
-        yield load_package(path)
+        yield load_package(path, keyring=keyring)
         return
     with TemporaryDirectory(prefix="segreg-") as folder:
-        yield load_package(_unzip(path, Path(folder)))
+        yield load_package(_unzip(path, Path(folder)), keyring=keyring)
 
 
-def load_package(folder: Path) -> Package:
+def load_package(folder: Path, *, keyring: str | Path | None = None) -> Package:
     """Verify the package in ``folder`` and read its metadata."""
+    if keyring is not None:
+        from segreg.engine.signature import check_signature  # needs cryptography
+
+        check_signature(folder, Path(keyring))
     digest = _verify_checksums(folder)
     try:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
@@ -104,6 +123,12 @@ def write_checksums(folder: Path) -> None:
     """Write ``SHA256SUMS`` over the files that make up the package in ``folder``."""
     lines = [f"{_sha256(folder / name)}  {name}" for name in package_files(folder)]
     (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """File -> SHA-256 as ``SHA256SUMS`` lists them; whether they hold is not checked here."""
+    text = (folder / CHECKSUMS).read_text(encoding="utf-8")
+    return dict(line.split("  ", 1)[::-1] for line in text.splitlines() if "  " in line)
 
 
 def package_files(folder: Path) -> list[str]:
@@ -150,8 +175,7 @@ def _verify_checksums(folder: Path) -> str:
     listing = folder / CHECKSUMS
     if not listing.is_file():
         raise PackageError(f"{folder.name}: expected a model package, but it has no {CHECKSUMS}.")
-    text = listing.read_text(encoding="utf-8")
-    listed = dict(line.split("  ", 1)[::-1] for line in text.splitlines() if "  " in line)
+    listed = read_checksums(folder)
     for required in (METADATA, REGISTRATION):
         if required not in listed:
             raise PackageError(f"{folder.name}: {CHECKSUMS} does not list {required}.")
@@ -168,23 +192,38 @@ def _verify_checksums(folder: Path) -> str:
                 f"{folder.name}: checksum of {name} does not hold: expected {expected[:12]}..., "
                 f"got {found[:12]}.... The file was altered or damaged; fetch the package again."
             )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _sha256(listing)
 
 
 def validate_metadata(metadata: Any) -> None:
     """Refuse metadata that breaks the schema; the message lists every fault."""
+    if faults := metadata_faults(metadata):
+        raise PackageError(f"{METADATA} does not follow the schema: {'; '.join(faults)}.")
+
+
+def metadata_faults(metadata: Any) -> list[str]:
+    """Every way in which ``metadata`` breaks the schema."""
+    schema = resources.files("segreg.engine").joinpath("schema/package.json")
+    return schema_faults(metadata, json.loads(schema.read_text(encoding="utf-8")))
+
+
+def schema_faults(content: Any, schema: dict[str, Any], root: str = "") -> list[str]:
+    """Every way in which ``content`` breaks ``schema``, as ``place: what``.
+
+    ``root`` is where ``content`` itself lies.
+    """
     import jsonschema  # imported here: it is needed once per engine, not for `import segreg`
 
-    schema = json.loads(
-        resources.files("segreg.engine").joinpath("schema/package.json").read_text(encoding="utf-8")
-    )
-    validator = jsonschema.Draft202012Validator(schema)
-    faults = [
-        f"{'/'.join(map(str, fault.absolute_path)) or 'top level'}: {fault.message}"
-        for fault in sorted(validator.iter_errors(metadata), key=lambda f: list(f.absolute_path))
-    ]
-    if faults:
-        raise PackageError(f"{METADATA} does not follow the schema: {'; '.join(faults)}.")
+    found = jsonschema.Draft202012Validator(schema).iter_errors(content)
+    faults = []
+    for fault in sorted(found, key=lambda f: list(map(str, f.absolute_path))):
+        place = [part for part in (root, *map(str, fault.absolute_path)) if part]
+        message = fault.message
+        if fault.validator == "not":  # a key that another one rules out
+            place += fault.validator_value["required"]
+            message = "does not go with the rest"
+        faults.append(f"{'/'.join(place) or 'top level'}: {message}")
+    return faults
 
 
 def _sha256(path: Path) -> str:

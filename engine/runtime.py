@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from segreg.engine.backends import CudaOptions, open_backend
+from segreg.engine.backends import Backend, CudaOptions, open_backend
+from segreg.engine.compatibility import check_placement, choose_backend
 from segreg.engine.errors import InputError
 from segreg.engine.field import Field
 from segreg.engine.geometry import grid_map
@@ -53,10 +54,12 @@ class Engine:
     Parameters
     ----------
     package : name of a shipped package, or path of a package folder or zip.
-    backend : name of a backend; None takes the first that can run the network here.
+    backend : name of a backend, or one that is open (and stays so); None takes the first that is
+        installed and can run the package.
     passes : how often the network is asked per region; None takes the package's number.
     threads : CPU threads of the network; None leaves it to the backend.
     options : how a backend of the GPU loads the network; see ``open_backend``.
+    keyring : file of public keys (PEM); refuses a package that none of them signed.
 
     Raises
     ------
@@ -67,24 +70,29 @@ class Engine:
         self,
         package: str | Path = "shapes",
         *,
-        backend: str | None = None,
+        backend: str | Backend | None = None,
         passes: int | None = None,
         threads: int | None = None,
         options: CudaOptions | None = None,
+        keyring: str | Path | None = None,
     ) -> None:
         with ExitStack() as resources:
-            self.package = resources.enter_context(open_package(package))
+            self.package = resources.enter_context(open_package(package, keyring=keyring))
             settings = self.package.settings
             self.passes = _checked_passes(settings["passes"] if passes is None else passes)
-            self.backend = open_backend(
-                backend,
-                self.package.network,
-                channels=len(settings["channels"]),
-                threads=threads,
-                canvas=settings["canvas"],
-                options=options,
-            )
-            resources.callback(self.backend.close)
+            check_placement(self.package)
+            if isinstance(backend, Backend):
+                self.backend = backend
+            else:
+                self.backend = open_backend(
+                    choose_backend(self.package, backend),
+                    self.package.network,
+                    channels=len(settings["channels"]),
+                    threads=threads,
+                    canvas=settings["canvas"],
+                    options=options,
+                )
+                resources.callback(self.backend.close)
             self._pipeline = Pipeline(self.backend, settings)
             self._resources = resources.pop_all()  # what fails above leaves nothing open
 
@@ -235,7 +243,12 @@ class Engine:
             jacobian=jacobian,
             quality=quality,
             provenance=provenance,
-            notes=(*join_notes(volumes.values()), *scheme.notes, *self.backend.notes),
+            notes=(
+                *self.package.notes,
+                *join_notes(volumes.values()),
+                *scheme.notes,
+                *self.backend.notes,
+            ),
             watch=watch,
             folds_repaired=folds_repaired,
         )

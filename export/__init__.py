@@ -1,5 +1,6 @@
 """Trained PyTorch network in, verified model package out. Needs ``segreg[export]``."""
 
-from segreg.export.exporter import export, load_network
+from segreg.export.exporter import export
+from segreg.export.weights import load_network
 
 __all__ = ["export", "load_network"]

@@ -1,11 +1,12 @@
-"""``export``: graph, parity, metadata, checksums; a package or nothing."""
+"""``export``: graph, conventions, parity, metadata, checksums; a package or nothing."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.metadata
 import json
-import pickle
+import platform
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,22 +18,45 @@ from segreg.engine.package import (
     CHECKSUMS,
     METADATA,
     REGISTRATION,
+    SIGNATURE,
     Package,
     load_package,
     package_files,
-    validate_metadata,
     write_checksums,
 )
+from segreg.engine.probes import structured_batch
 from segreg.engine.version import __version__
-from segreg.export.graph import write_graph
-from segreg.export.parity import measure_parity
+from segreg.export.adapter import Adapter, check_answer
+from segreg.export.conventions import Conventions, measure_conventions
+from segreg.export.graph import EXTERNAL_FROM, Graph, write_graph
+from segreg.export.parity import Pair, Parity, ParityError, measure_parity, takes_other_sizes
+from segreg.export.report import write_card, write_table
+from segreg.export.spec import Spec, parse_spec, read_spec
 
-CARD, PARITY, LICENCE = "docs/README.md", "docs/parity.json", "LICENSE"
-FILES = (METADATA, REGISTRATION, CARD, PARITY, LICENCE)
+CARD, LICENCE = "docs/README.md", "LICENSE"
+PARITY, TABLE = "docs/parity.json", "docs/parity.md"
+WEIGHTS = f"{REGISTRATION}.data"  # of large networks
+FILES = (METADATA, REGISTRATION, WEIGHTS, CARD, PARITY, TABLE, LICENCE)
+TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
+
+Progress = Callable[[str], None]
+
+
+class ConventionError(PackageError):
+    """The spec states what the network does not do; the message lists every contradiction."""
 
 
 def export(
-    network: torch.nn.Module, spec: dict[str, Any], path: Path, *, card: Path, licence: Path
+    network: torch.nn.Module,
+    spec: dict[str, Any] | Spec | Path,
+    path: Path,
+    *,
+    card: Path | None = None,
+    licence: Path | None = None,
+    pair: Pair | None = None,
+    allow_failed_parity: bool = False,
+    external_from: int = EXTERNAL_FROM,
+    progress: Progress = lambda said: None,
 ) -> Package:
     """Write ``network`` as a model package into the folder ``path``.
 
@@ -41,74 +65,150 @@ def export(
 
     Parameters
     ----------
-    spec : what ``configs/metadata.json`` shall say; must follow the package schema.
-    card, licence : model card (Markdown) and licence text.
+    spec : what the network takes and gives; see ``segreg.export.spec``.
+    card, licence : model card (Markdown) and licence text. Without a card one is written from the
+        spec; a licence that is in ``path`` already is kept.
+    pair : moving, fixed, moving labels, fixed labels to prove the package on; None takes a
+        generated pair.
+    allow_failed_parity : write a package that differs from its network, too; it says so for ever.
+    external_from : bytes of weights from which they lie in a file beside the graph.
 
     Raises
     ------
+    ConventionError : the spec contradicts what was measured on the network.
     ParityError : the exported network differs from ``network``.
-    PackageError : the spec breaks the schema, or ``path`` holds files that would be part of the
-        package and are not.
+    PackageError : the spec breaks its schema, the network cannot be exported, or ``path`` holds
+        files that would be part of the package and are not.
     """
-    validate_metadata(spec)
+    checked = _checked(spec)
     if stray := sorted(set(package_files(path)) - set(FILES)):
         raise PackageError(
             f"{path.name}: {stray[0]} lies where only files of the package may; move it away."
         )
-    settings = spec["segreg"]
-    canvas, channels = settings["canvas"][-1], settings["channels"]
+    adapter = Adapter(network, checked)
+    conventions = _examine(adapter, progress)
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".export-", dir=path.parent) as temporary:
-        folder = Path(temporary) / spec["name"]
+        folder = Path(temporary) / checked.metadata["name"]
         for part in (METADATA, REGISTRATION, CARD):
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
-        properties = {"name": spec["name"], "version": spec["version"], "segreg": __version__}
-        write_graph(network, canvas, len(channels), folder / REGISTRATION, properties)
-        report = measure_parity(network, folder / REGISTRATION, canvas, channels)
-        report["trained_with"] = {"torch": str(torch.__version__)}
-        _write_json(folder / METADATA, spec)
+        progress("writing the graph")
+        graph = _write_network(adapter, folder, external_from)
+        parity = _prove(adapter, folder, graph, pair, progress)
+        if parity.faults and not allow_failed_parity:
+            raise ParityError(parity.faults)
+        report = {
+            "schema": 2,
+            **parity.as_dict(),
+            "conventions": conventions.as_dict(),
+            "graph": {"free_axes": list(graph.free_axes), "operators": graph.operators},
+            "made_with": made_with(),
+        }
         _write_json(folder / PARITY, report)
-        # Read both before the move: they may be the very files that are replaced.
-        (folder / CARD).write_bytes(card.read_bytes())
-        (folder / LICENCE).write_bytes(licence.read_bytes())
+        (folder / TABLE).write_text(write_table(checked.metadata, report), encoding="utf-8")
+        # Read before the move: they may be the very files that are replaced.
+        text = card.read_text(encoding="utf-8") if card else write_card(checked, report)
+        (folder / CARD).write_text(text, encoding="utf-8")
+        if licence or (path / LICENCE).is_file():
+            (folder / LICENCE).write_bytes((licence or path / LICENCE).read_bytes())
         write_checksums(folder)
         load_package(folder)
-        for name in (*FILES, CHECKSUMS):
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(folder / name, path / f"{name}.partial")
-        for name in (*FILES, CHECKSUMS):
-            (path / f"{name}.partial").replace(path / name)
+        _move(folder, path)
     return load_package(path)
 
 
-def load_network(reference: str, weights: Path) -> torch.nn.Module:
-    """Network ``module:Class`` with its weights; a state dict is read without running any code.
+def made_with() -> dict[str, str]:
+    """Versions of what makes a package, for the bill of materials."""
+    versions = {"segreg": __version__, "python": platform.python_version()}
+    return versions | {tool: importlib.metadata.version(tool) for tool in TOOLS}
 
-    Raises
-    ------
-    PackageError : no such class, or a weights file that is no plain state dict of that network.
-    """
-    module, _, name = reference.partition(":")
-    try:
-        network: torch.nn.Module = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+
+def _checked(spec: dict[str, Any] | Spec | Path) -> Spec:
+    if isinstance(spec, Spec):
+        return spec
+    return read_spec(spec) if isinstance(spec, Path) else parse_spec(spec)
+
+
+def _examine(adapter: Adapter, progress: Progress) -> Conventions:
+    """Run the network and measure what its vectors mean; refuse what its spec does not fit."""
+    example = structured_batch(adapter.spec.shapes[0], adapter.spec.channels)
+    check_answer(adapter, torch.from_numpy(example))
+    progress("measuring conventions")
+    found = measure_conventions(adapter)
+    if found.contradictions:
+        raise ConventionError(f"spec: {'; '.join(found.contradictions)}.")
+    for said in (f"conventions: {found.verdict}", *found.doubts):
+        progress(said)
+    return found
+
+
+def _write_network(adapter: Adapter, folder: Path, external_from: int) -> Graph:
+    """The graph, with free spatial axes where the network allows them."""
+    spec = adapter.spec
+
+    def write(free_space: bool) -> Graph:
+        return write_graph(
+            adapter,
+            spec.shapes[0],
+            len(spec.channels),
+            folder / REGISTRATION,
+            {k: spec.metadata[k] for k in ("name", "version")} | {"segreg": __version__},
+            free_space=free_space,
+            external_from=external_from,
+        )
+
+    graph = write(spec.free_space)
+    free = "space" in graph.free_axes
+    if free and takes_other_sizes(adapter, folder / REGISTRATION):
+        return graph
+    if len(spec.shapes) > 1:
         raise PackageError(
-            f"network: expected module:Class that needs no arguments, got {reference!r} ({error})."
-        ) from error
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        network.load_state_dict(state)
-    except pickle.UnpicklingError as error:
-        raise PackageError(
-            f"{weights.name}: expected a plain state dict; this file would have to run code to be "
-            "read, which is refused. Save it with torch.save(network.state_dict(), path)."
-        ) from error
-    except Exception as error:  # torch raises whatever the damage leads to
-        raise PackageError(
-            f"{weights.name}: not the state dict of {reference} ({error})."
-        ) from error
-    return network.eval()
+            f"network: takes one size only, as it keeps sizes from one call to the next or "
+            "computes them in a way that cannot be traced; segreg/canvas lists "
+            f"{spec.settings['canvas']}. Give one canvas, or take sizes from tensor.shape in "
+            "forward."
+        )
+    # Traced free, it may hold a grid of the traced size: fixed axes say so, and are no worse.
+    return write(False) if free else graph
+
+
+def _prove(
+    adapter: Adapter, folder: Path, graph: Graph, pair: Pair | None, progress: Progress
+) -> Parity:
+    """Measure parity on the package as it will be, and write its verdict into the metadata."""
+    metadata = dict(adapter.spec.metadata)
+    settings = {**metadata["segreg"], "free_axes": list(graph.free_axes)}
+    _write_metadata(folder, {**metadata, "segreg": settings})
+    parity = measure_parity(
+        adapter,
+        load_package(folder),
+        operators=list(graph.operators),
+        pair=pair,
+        progress=progress,
+    )
+    settings["parity"] = "failed" if parity.faults else "passed"
+    if parity.refused:
+        settings["refused_by"] = parity.refused
+    _write_metadata(folder, {**metadata, "segreg": settings})
+    return parity
+
+
+def _write_metadata(folder: Path, metadata: dict[str, Any]) -> None:
+    _write_json(folder / METADATA, metadata)
+    write_checksums(folder)
+
+
+def _move(folder: Path, path: Path) -> None:
+    """Move the finished package to ``path``; what a former one had and this has not goes."""
+    names = [*package_files(folder), CHECKSUMS]
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder / name, path / f"{name}.partial")
+    for name in names:
+        (path / f"{name}.partial").replace(path / name)
+    for name in {*FILES, SIGNATURE} - set(names):
+        (path / name).unlink(missing_ok=True)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -2,46 +2,169 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnx_ir
 import torch
 
+from segreg.engine.errors import PackageError
+from segreg.export.spec import Shape
+
 OPSET = 20  # the first with a 5-D GridSample
+EXTERNAL_FROM = 1_800_000_000  # bytes of weights; a protobuf ends at 2 GiB
+# Operators whose result has a shape that depends on values.
+VALUE_SHAPED = ("NonZero", "Unique", "Compress", "NonMaxSuppression")
+_FIXED_BATCH = (
+    "network: works for the one batch size it was traced with ({reason}); remove what fixes the "
+    "batch in forward (a reshape to a number, a buffer of that size)."
+)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What was written.
+
+    ``free_axes`` : which of "batch" and "space" take any size. ``operators`` : how many of each.
+    """
+
+    free_axes: tuple[str, ...]
+    operators: dict[str, int]
 
 
 def write_graph(
-    network: torch.nn.Module, canvas: int, channels: int, path: Path, properties: dict[str, str]
-) -> None:
-    """Write ``network`` as one ONNX file with input ``regions`` (K, C, S, S, S), K dynamic, and
-    output ``vectors``.
+    network: torch.nn.Module,
+    shape: Shape,
+    channels: int,
+    path: Path,
+    properties: dict[str, str],
+    *,
+    free_space: bool = True,
+    external_from: int = EXTERNAL_FROM,
+) -> Graph:
+    """Write ``network`` as ONNX with input ``regions`` (K, C, D, H, W) and output ``vectors``.
+
+    The batch is always free, the spatial axes where ``free_space`` asks for it and the network
+    allows it. What does not lead to ``vectors`` is not written.
 
     Parameters
     ----------
+    network : takes ``regions``, gives ``vectors``; see ``Adapter``.
+    shape : of the example region.
     properties : written into the ONNX metadata.
+    external_from : from how many bytes of weights on they go into ``<path>.data``.
+
+    Raises
+    ------
+    PackageError : the network cannot be exported; the message says what to change in it.
     """
-    # Two regions: an example of one would let the exporter take the batch for a constant.
-    example = torch.zeros(2, channels, canvas, canvas, canvas)
-    cells = dict.fromkeys((2, 3, 4), torch.export.Dim.AUTO)
-    program = torch.onnx.export(
-        network.eval().to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
-        (example,),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["regions"],
-        output_names=["vectors"],
-        dynamic_shapes=({0: torch.export.Dim("regions", min=1, max=4096), **cells},),
-        optimize=True,
-        verbose=False,
+    model = _trace(network, shape, channels, free_space)
+    operators = Counter(node.op_type for node in model.graph.all_nodes())
+    _refuse_value_shapes(operators)
+    _forget_sources(model)
+    model.metadata_props.update(properties)
+    axes = model.graph.inputs[0].shape
+    if axes is None or isinstance(axes[0], int):
+        raise PackageError(_FIXED_BATCH.format(reason="the traced batch is a constant"))
+    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
+    beside = f"{path.name}.data" if weights >= external_from else None
+    onnx_ir.save(model, path, external_data=beside)
+    onnx.checker.check_model(path, full_check=True)
+    return Graph(
+        free_axes=("batch",) if any(isinstance(axes[i], int) for i in (2, 3, 4))
+        else ("batch", "space"),
+        operators=dict(sorted(operators.items())),
     )
+
+
+def _forget_sources(model: onnx_ir.Model) -> None:
+    """Remove what the exporter notes everywhere: source files and paths of this machine."""
+    values = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        values += node.outputs
+    for value in values:
+        value.metadata_props.clear()
+        value.doc_string = None
+    for whole in (model, model.graph):
+        whole.metadata_props.clear()
+        whole.doc_string = None
+
+
+def _trace(
+    network: torch.nn.Module, shape: Shape, channels: int, free_space: bool
+) -> onnx_ir.Model:
+    # Two regions: an example of one would let the exporter take the batch for a constant.
+    example = torch.zeros(2, channels, *shape)
+    batch = torch.export.Dim("regions", min=1, max=4096)
+    cells = dict.fromkeys((2, 3, 4), torch.export.Dim.AUTO) if free_space else {}
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                network.eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["regions"],
+                output_names=["vectors"],
+                dynamic_shapes=({0: batch, **cells},),
+                optimize=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise PackageError(_explain(error)) from error
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    graph = program.model_proto
-    for node in graph.graph.node:  # the exporter notes source files of this machine in every node
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for entry in (*graph.graph.value_info, *graph.graph.initializer, graph.graph):
-        del entry.metadata_props[:]
-    onnx.helper.set_model_props(graph, properties)
-    onnx.checker.check_model(graph, full_check=True)
-    path.write_bytes(graph.SerializeToString())
+    return program.model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch says of packages and symbols that concern nobody here."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _explain(error: BaseException) -> str:
+    """Why the network cannot be exported, and what to change."""
+    cause: BaseException | None = error
+    chain = []
+    while cause is not None:
+        chain.append(cause)
+        cause = cause.__cause__
+    text = " ".join(str(part) for part in chain)
+    reason = next((line for line in str(chain[-1]).splitlines() if line.strip()), "no reason given")
+    if "data-dependent" in text or "DataDependent" in text:
+        return (
+            f"network: its course or a shape depends on the values it is shown ({reason.strip()}). "
+            "A deployed graph cannot have that: replace boolean indexing and branches on tensors "
+            "by torch.where, and loops until convergence by a fixed number of steps."
+        )
+    if "Constraints violated (regions)" in text or "regions" in reason:
+        return _FIXED_BATCH.format(reason=reason.strip())
+    return f"network: PyTorch cannot export it ({type(chain[-1]).__name__}: {reason.strip()})."
+
+
+def _refuse_value_shapes(operators: Counter[str]) -> None:
+    if found := [name for name in VALUE_SHAPED if operators[name]]:
+        raise PackageError(
+            f"network: the shape of a tensor depends on the values it is shown "
+            f"({', '.join(found)}). A deployed graph cannot have that: replace boolean indexing "
+            "and nonzero() by torch.where or a multiplication with the mask."
+        )

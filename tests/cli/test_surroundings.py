@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from segreg.engine import backends, machine, package
+from segreg.cli.commands import app
+from segreg.engine import backends, machine, package, verification
 from segreg.engine.field import Field
 from segreg.engine.package import shipped_packages
 from segreg.engine.phantom import endpoint_error, make_phantom
@@ -152,3 +154,75 @@ def test_demo_recovers_the_known_field(segreg: Segreg, tmp_path: Path) -> None:
     found = json.loads(ran.stdout)
     assert found["endpoint_error"]["mean_voxels"] < 1
     assert found["quality"]["dice"] > 0.95
+
+
+class TestTrust:
+    @pytest.fixture
+    def key(self, tmp_path: Path) -> Path:
+        """``key.pem`` and ``key.ring`` beside it."""
+        from tests.engine.test_signature import write_key
+
+        return write_key(tmp_path, "key")
+
+    def test_sign_verify_register(
+        self, segreg: Segreg, register: Segreg, own_package: Path, key: Path
+    ) -> None:
+        ring = key.with_suffix(".ring")
+        asked = ("--require-signature", ring)
+        for refused in (
+            segreg("packages", "verify", own_package, *asked),
+            register(*asked, package=own_package),
+        ):
+            assert refused.exit_code == 4
+            assert "no SIGNATURE" in refused.stderr
+        ran = segreg("packages", "sign", own_package, "--key", key)
+        assert ran.exit_code == 0, ran.stderr
+        assert "signed with key" in ran.stdout
+        assert segreg("packages", "verify", own_package, *asked).exit_code == 0
+        assert register("--quiet", *asked, package=own_package).exit_code in (0, 1)
+        (own_package / "SIGNATURE").write_text("ed25519 0 AAAA")
+        assert segreg("packages", "verify", own_package, *asked).exit_code == 4
+
+    def test_password_is_asked(self, segreg: Segreg, own_package: Path, tmp_path: Path) -> None:
+        from tests.engine.test_signature import write_key
+
+        key = write_key(tmp_path, "locked", password=b"secret")
+        ran = CliRunner().invoke(
+            app, ["packages", "sign", str(own_package), "--key", str(key)], input="secret\n"
+        )
+        assert ran.exit_code == 0, ran.stderr
+        assert "secret" not in ran.stdout
+
+    def test_bill(self, segreg: Segreg, tiny_package: Path, tmp_path: Path) -> None:
+        ran = segreg("packages", "sbom", tiny_package)
+        assert json.loads(ran.stdout)["bomFormat"] == "CycloneDX"
+        path = tmp_path / "bill.json"
+        assert segreg("packages", "sbom", tiny_package, "-o", path).exit_code == 0
+        assert json.loads(path.read_text())["metadata"]["component"]["name"] == "tiny"
+
+    def test_backends_on_this_machine(self, segreg: Segreg, tiny_package: Path) -> None:
+        ran = segreg("packages", "verify", tiny_package, "--json")
+        assert ran.exit_code == 0, ran.stderr
+        report = json.loads(ran.stdout)
+        assert all(check["sound"] for check in report["backends"])
+        assert report["notes"] == []
+        table = segreg("packages", "verify", tiny_package).stdout
+        for check in report["backends"]:
+            assert check["backend"] in table
+
+    def test_backend_that_computes_something_else(
+        self, segreg: Segreg, tiny_package: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        apart = verification.Difference(1.0, 0.3, 0.2)
+        wrong = verification.BackendCheck("wrong", "1", "bfloat16", apart, 0.1)
+        monkeypatch.setattr(verification, "check_backends", lambda package: [wrong])
+        ran = segreg("packages", "verify", tiny_package)
+        assert ran.exit_code == 4
+        assert "wrong computes something else than onnxruntime" in ran.stderr
+
+    def test_failed_parity_is_said(
+        self, register: Segreg, segreg: Segreg, build_package: Callable[..., Path]
+    ) -> None:
+        package = build_package(parity="failed")
+        for ran in (segreg("packages", "verify", package), register(package=package)):
+            assert "Note: package tiny 0.1.0 was exported although" in ran.stderr

@@ -5,26 +5,24 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 
-from segreg.engine.backends import open_backend
 from segreg.engine.errors import PackageError
 from segreg.engine.package import Package, load_package
 from segreg.engine.phantom import make_phantom
 from segreg.engine.runtime import Engine
-from segreg.engine.version import __version__
-from segreg.export import export, load_network
+from segreg.export import export
 from segreg.export import exporter as exporter_module
-from segreg.export.parity import ParityError
+from segreg.export.graph import Graph
+from segreg.export.parity import Parity, ParityError
+from tests.export.conftest import MakeSpec
+from tests.export.networks import NormUNet, WarpingFollower
 
 FILES = {
     "LICENSE",
@@ -32,9 +30,9 @@ FILES = {
     "configs/metadata.json",
     "docs/README.md",
     "docs/parity.json",
+    "docs/parity.md",
     "models/registration.onnx",
 }
-NETWORK = "tests.export.conftest:SmallNetwork"
 
 
 def files(folder: Path) -> set[str]:
@@ -44,7 +42,15 @@ def files(folder: Path) -> set[str]:
 class TestPackage:
     def test_is_whole(self, exported: Package, material: Any) -> None:
         assert files(exported.folder) == FILES
-        assert exported.metadata == material.spec
+        stated = {k: v for k, v in material.spec.items() if k not in ("segreg", "network")}
+        assert {k: v for k, v in exported.metadata.items() if k != "segreg"} == stated
+        assert exported.settings == {
+            **material.spec["segreg"],
+            "channels": material.spec["network"]["inputs"][0],
+            "output": material.spec["network"]["output"],
+            "free_axes": ["batch", "space"],
+            "parity": "passed",
+        }
         assert (exported.folder / "docs/README.md").read_text() == material.card.read_text()
         assert (exported.folder / "LICENSE").read_text() == material.licence.read_text()
         assert load_package(exported.folder).digest == exported.digest
@@ -70,104 +76,77 @@ class TestPackage:
         assert [path.name for path in exported.folder.parent.iterdir()] == ["small"]
 
 
-class TestGraph:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def graph(cls, exported: Package) -> onnx.ModelProto:
-        return onnx.load(exported.network)
-
-    def test_names_and_free_axes(self, graph: onnx.ModelProto) -> None:
-        (regions,), (vectors,) = graph.graph.input, graph.graph.output
-        assert (regions.name, vectors.name) == ("regions", "vectors")
-        axes = regions.type.tensor_type.shape.dim
-        assert axes[1].dim_value == 4
-        assert all(axes[i].dim_param for i in (0, 2, 3, 4))  # batch and canvas are free
-        assert vectors.type.tensor_type.shape.dim[1].dim_value == 3
-
-    def test_says_what_it_is(self, graph: onnx.ModelProto) -> None:
-        properties = {entry.key: entry.value for entry in graph.metadata_props}
-        assert properties == {"name": "small", "version": "0.1.0", "segreg": __version__}
-
-    def test_holds_no_path_of_this_machine(self, exported: Package) -> None:
-        content = exported.network.read_bytes()
-        for trace in (os.getcwd(), str(Path.home()), "site-packages", ".py"):  # noqa: PTH109
-            assert trace.encode() not in content
-
-    @pytest.mark.parametrize("canvas", [16, 32])
-    @pytest.mark.parametrize("count", [1, 3])
-    def test_takes_other_batches_and_canvases(
-        self, exported: Package, material: Any, count: int, canvas: int
-    ) -> None:
-        shape = (count, 4, canvas, canvas, canvas)
-        regions = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-        with torch.inference_mode():
-            expected = material.network(torch.from_numpy(regions)).numpy()
-        backend = open_backend("onnxruntime", exported.network, channels=4)
-        np.testing.assert_allclose(backend.infer(regions), expected, atol=1e-4)
-        backend.close()
-
-
 class TestAgain:
     @pytest.fixture
     def folder(self, exported: Package, tmp_path: Path) -> Path:
         return Path(shutil.copytree(exported.folder, tmp_path / "small"))
 
     def test_replaces_the_package_and_leaves_the_recipe(
-        self,
-        folder: Path,
-        material: Any,
-        exported: Package,
-        monkeypatch: pytest.MonkeyPatch,
+        self, folder: Path, material: Any, stand_ins: Any
     ) -> None:
         """Card and licence may be the very files that are replaced."""
-        graph = exported.network.read_bytes()  # it takes seconds to trace, and would be the same
-        monkeypatch.setattr(
-            exporter_module, "write_graph", lambda *arguments: arguments[3].write_bytes(graph)
-        )
-        (folder / "train.py").write_text("recipe")
+        stand_ins()
+        for name in ("train.py", "SIGNATURE", "models/registration.onnx.data"):
+            (folder / name).write_text("old")
         spec = copy.deepcopy(material.spec)
         spec["version"] = "0.2.0"
         texts = {"card": folder / "docs/README.md", "licence": folder / "LICENSE"}
         package = export(material.network, spec, folder, **texts)
         assert package.version == "0.2.0"
-        assert files(folder) == FILES | {"train.py"}
+        assert files(folder) == FILES | {"train.py"}  # what signed the old package is gone
         assert (folder / "docs/README.md").read_text() == material.card.read_text()
+
+    def test_without_texts(self, folder: Path, material: Any, stand_ins: Any) -> None:
+        """A card is written from the spec, a licence text that is there stays."""
+        stand_ins()
+        export(material.network, material.spec, folder)
+        assert "moving_masked_image" in (folder / "docs/README.md").read_text()
+        assert (folder / "LICENSE").read_text() == material.licence.read_text()
+        fresh = folder.parent / "fresh"
+        export(material.network, material.spec, fresh)
+        assert files(fresh) == FILES - {"LICENSE"}
 
     def test_stray_files_are_refused_before_the_work(
         self, folder: Path, material: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (folder / "docs/notes.md").write_text("mine")
-        monkeypatch.setattr(exporter_module, "write_graph", None)
+        monkeypatch.setattr(exporter_module, "measure_conventions", None)
         with pytest.raises(PackageError, match=r"docs/notes\.md lies where only files"):
             export(material.network, material.spec, folder, **material.texts)
 
     @pytest.mark.parametrize("fault", ["spec", "parity", "card"])
     def test_failure_leaves_the_old_package(
-        self, folder: Path, material: Any, monkeypatch: pytest.MonkeyPatch, fault: str
+        self, folder: Path, material: Any, stand_ins: Any, fault: str
     ) -> None:
         before = {name: (folder / name).read_bytes() for name in files(folder)}
-        with pytest.raises((PackageError, ParityError, OSError)):
-            fail_to_export(fault, folder, material, monkeypatch)
+        with pytest.raises((PackageError, OSError)):
+            fail_to_export(fault, folder, material, stand_ins)
         assert {name: (folder / name).read_bytes() for name in files(folder)} == before
         assert [path.name for path in folder.parent.iterdir()] == ["small"]
 
 
-def fail_to_export(
-    fault: str, folder: Path, material: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An export that fails early, late or in between, without the time a graph takes."""
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch, exported: Package) -> Any:
+    """Replaces tracing and proving, which take seconds; the proof finds the ``faults`` given."""
 
-    def stand_in(network: Any, canvas: int, channels: int, path: Path, properties: Any) -> None:
-        path.write_bytes(b"graph")
+    def replace(*faults: str) -> None:
+        def write(*arguments: Any, **_: Any) -> Graph:
+            shutil.copy(exported.network, arguments[3])
+            return Graph(("batch", "space"), {"Conv": 3})
 
-    def measure(*_: Any) -> dict[str, Any]:
-        if fault == "parity":
-            raise ParityError("differs")
-        return {"cases": []}
+        def measure(*_: Any, **__: Any) -> Parity:
+            return Parity(faults=list(faults))
 
-    monkeypatch.setattr(exporter_module, "write_graph", stand_in)
-    monkeypatch.setattr(exporter_module, "measure_parity", measure)
+        monkeypatch.setattr(exporter_module, "write_graph", write)
+        monkeypatch.setattr(exporter_module, "measure_parity", measure)
+
+    return replace
+
+
+def fail_to_export(fault: str, folder: Path, material: Any, stand_ins: Any) -> None:
+    """An export that fails early, late or in between."""
     spec, texts = copy.deepcopy(material.spec), dict(material.texts)
+    stand_ins(*(["differs"] if fault == "parity" else []))
     if fault == "spec":
         spec["segreg"]["canvas"] = [15]
     if fault == "card":
@@ -177,90 +156,113 @@ def fail_to_export(
 
 @pytest.mark.parametrize("fault", ["spec", "parity", "card"])
 def test_failure_leaves_nothing(
-    tmp_path: Path, material: Any, monkeypatch: pytest.MonkeyPatch, fault: str
+    tmp_path: Path, material: Any, stand_ins: Any, fault: str
 ) -> None:
-    with pytest.raises((PackageError, ParityError, OSError)):
-        fail_to_export(fault, tmp_path / "small", material, monkeypatch)
+    with pytest.raises((PackageError, OSError)):
+        fail_to_export(fault, tmp_path / "small", material, stand_ins)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"name": "Not A Name"}, "name: 'Not A Name' does not match"),
-        ({"surprise": 1}, "'surprise' was unexpected"),
-        ({"segreg": {}}, "'schema' is a required property"),
-        ({"segreg": None}, "None is not of type 'object'"),
-    ],
-)
-def test_spec_is_checked_before_the_work(
-    tmp_path: Path,
-    material: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    change: dict[str, Any],
-    message: str,
-) -> None:
-    monkeypatch.setattr(exporter_module, "write_graph", None)
-    with pytest.raises(PackageError, match=message):
-        export(material.network, {**material.spec, **change}, tmp_path / "p", **material.texts)
-    assert list(tmp_path.iterdir()) == []
-
-
-class Malicious:
-    """Runs code when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.marker,)
-
-
-class TestLoadNetwork:
-    def test_state_dict(self, material: Any) -> None:
-        network = load_network(NETWORK, material.weights)
-        assert not network.training
-        for name, value in network.state_dict().items():
-            assert torch.equal(value, material.network.state_dict()[name])
-
-    @pytest.mark.parametrize("save", [torch.save, None])
-    def test_pickle_with_code_is_not_run(self, tmp_path: Path, save: Any) -> None:
-        weights, marker = tmp_path / "evil.pt", tmp_path / "ran"
-        if save is None:
-            weights.write_bytes(pickle.dumps(Malicious(marker), protocol=2))
-        else:
-            save({"velocity": Malicious(marker)}, weights)
-        with pytest.raises(PackageError, match=r"evil\.pt: expected a plain state dict"):
-            load_network(NETWORK, weights)
-        assert not marker.exists()
-
-    @pytest.mark.parametrize(
-        "state", [{}, {"unknown": torch.zeros(1)}, [1, 2], {"velocity.bias": torch.zeros(7)}]
-    )
-    def test_state_of_another_network(self, tmp_path: Path, state: Any) -> None:
-        torch.save(state, tmp_path / "other.pt")
-        with pytest.raises(PackageError, match=r"other\.pt: not the state dict of"):
-            load_network(NETWORK, tmp_path / "other.pt")
-
-    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x80\x02r", bytes(99)])
-    def test_damaged_file(self, tmp_path: Path, content: bytes) -> None:
-        (tmp_path / "cut.pt").write_bytes(content)
-        with pytest.raises(PackageError, match=r"cut\.pt"):
-            load_network(NETWORK, tmp_path / "cut.pt")
-
-    def test_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(PackageError, match=r"nowhere\.pt"):
-            load_network(NETWORK, tmp_path / "nowhere.pt")
-
-    @pytest.mark.parametrize(
-        "reference", ["nowhere:Network", "json:Nothing", "json", "", "json:loads", ":Network"]
-    )
-    def test_no_such_network(self, material: Any, reference: str) -> None:
-        with pytest.raises(PackageError, match="network: expected module:Class"):
-            load_network(reference, material.weights)
-
-
-def test_parity_report_is_in_the_package(exported: Package) -> None:
+def test_parity_is_in_the_package(exported: Package) -> None:
     report = json.loads((exported.folder / "docs/parity.json").read_text())
-    assert {case["input"] for case in report["cases"]} == {"random", "structured"}
-    assert report["trained_with"] == {"torch": str(torch.__version__)}
+    assert report["verdict"] == "passed"
+    assert report["conventions"]["conventions"].startswith("not measurable")
+    assert report["graph"]["operators"]["Conv"] == 13
+    assert report["made_with"]["torch"] == str(torch.__version__)
+    table = (exported.folder / "docs/parity.md").read_text()
+    for case in report["cases"]:
+        line = next(
+            line
+            for line in table.splitlines()
+            if line.startswith(f"| {case['backend']} | {case['precision']} |")
+            and f" {case['input']} |" in line
+        )
+        assert f"| {case['worst']:.2g} |" in line or case["input"] == "real"
+    assert "Whole registration, given to given" in table
+
+
+class TestFailedParity:
+    def test_all_faults_are_raised(self, tmp_path: Path, material: Any, stand_ins: Any) -> None:
+        stand_ins("one thing", "another thing")
+        with pytest.raises(ParityError, match="one thing; another thing") as caught:
+            export(material.network, material.spec, tmp_path / "small")
+        assert caught.value.faults == ("one thing", "another thing")
+
+    def test_allowed_but_said_for_ever(
+        self, tmp_path: Path, material: Any, stand_ins: Any, sides: Any
+    ) -> None:
+        stand_ins("one thing")
+        folder = tmp_path / "small"
+        package = export(material.network, material.spec, folder, allow_failed_parity=True)
+        assert package.settings["parity"] == "failed"
+        assert "- one thing" in (folder / "docs/parity.md").read_text()
+        assert "differs from the trained one" in package.notes[0]
+        with Engine(folder) as engine:
+            assert engine.register(*sides).notes[0] == package.notes[0]
+        metadata = json.loads((folder / "configs/metadata.json").read_text())
+        metadata["segreg"]["parity"] = "passed"
+        (folder / "configs/metadata.json").write_text(json.dumps(metadata))
+        with pytest.raises(PackageError, match=r"checksum of configs/metadata\.json"):
+            load_package(folder)
+
+    def test_passed_says_nothing(self, exported: Package) -> None:
+        assert exported.notes == ()
+
+
+def test_large_weights_lie_beside_the_graph(tmp_path: Path, material: Any, sides: Any) -> None:
+    package = export(
+        material.network, material.spec, tmp_path / "small", pair=sides, external_from=1000
+    )
+    assert files(package.folder) == FILES - {"LICENSE"} | {"models/registration.onnx.data"}
+    for backend in ("openvino", "onnxruntime"):
+        pytest.importorskip(backend)
+        with Engine(package.folder, backend=backend) as engine:
+            assert engine.register(*sides).provenance.backend == backend
+    with (package.folder / "models/registration.onnx.data").open("r+b") as file:
+        file.write(b"x")
+    with pytest.raises(PackageError, match=r"checksum of models/registration\.onnx\.data"):
+        load_package(package.folder)
+
+
+def test_whole_grids_are_exported_for_later(tmp_path: Path, make_spec: MakeSpec) -> None:
+    """A placement the engine cannot run yet: proved on the network alone, and that is said."""
+    spec = make_spec({"take": 1}, inputs=[["moving_image"], ["fixed_image"]])
+    del spec["segreg"]["canvas"], spec["segreg"]["margin"]
+    spec["segreg"].update(placement="grid", shape=[16, 20, 24], spacing=[1, 1, 2])
+    package = export(WarpingFollower(), spec, tmp_path / "small")
+    report = json.loads((package.folder / "docs/parity.json").read_text())
+    assert report["verdict"] == "passed"
+    assert report["conventions"]["conventions"] == "measured"
+    assert report["pair"] == {"skipped": "the engine does not run placement grid yet"}
+    assert {case["input"] for case in report["cases"]} == {
+        "random", "structured", "structured, wider",
+    }
+    assert [16, 20, 24] in [case["shape"] for case in report["cases"]]
+    assert "not proved: the engine does not run" in (package.folder / "docs/parity.md").read_text()
+
+
+class OneSize(NormUNet):
+    """Keeps a grid of the size it was first shown, as some released networks do."""
+
+    weights = None
+
+    def forward(self, regions: torch.Tensor) -> torch.Tensor:
+        if self.weights is None:
+            self.weights = torch.linspace(0, 1, regions.shape[-1])
+        return super().forward(regions) * self.weights
+
+
+@pytest.mark.parametrize("canvas", [[16], [16, 32]])
+def test_network_of_one_size(
+    tmp_path: Path, make_spec: MakeSpec, sides: Any, canvas: list[int]
+) -> None:
+    spec = make_spec()
+    spec["segreg"]["canvas"] = canvas
+    if len(canvas) > 1:
+        with pytest.raises(PackageError, match=r"takes one size only.* lists \[16, 32\]"):
+            export(OneSize(), spec, tmp_path / "small")
+        return
+    package = export(OneSize(), spec, tmp_path / "small", pair=sides)
+    assert package.settings["free_axes"] == ["batch"]
+    with Engine(package.folder) as engine:
+        assert engine.register(*sides).provenance.package == "small"

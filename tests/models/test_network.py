@@ -41,8 +41,9 @@ def test_regions_do_not_see_each_other(network: RegionNetwork) -> None:
 
 
 def test_spec_describes_this_network() -> None:
-    settings = json.loads(SPEC.read_text(encoding="utf-8"))["segreg"]
-    assert tuple(settings["channels"]) == RegionNetwork.CHANNELS
+    spec = json.loads(SPEC.read_text(encoding="utf-8"))
+    settings = {**spec["segreg"], **spec["network"]}
+    assert settings["inputs"] == [list(RegionNetwork.CHANNELS)]
     output = settings["output"]
     assert (output["kind"], output["unit"]) == ("velocity", "canvas_voxel")
     assert (output["order"], output["stride"]) == ("zyx", 2)

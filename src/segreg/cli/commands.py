@@ -17,6 +17,7 @@ from segreg.cli.application import apply
 from segreg.cli.assessment import quality
 from segreg.cli.demonstration import demo
 from segreg.cli.diagnosis import doctor
+from segreg.cli.exporting import export
 from segreg.cli.packages import packages
 from segreg.cli.registration import register
 from segreg.cli.reporting import report
@@ -65,7 +66,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 good, 1 quality verdict failed, 2 bad input, 3 backend or device, "
     "4 package, 70 a bug in segreg.",
 )
-for command in (register, apply, quality, report, doctor, demo):
+for command in (register, apply, quality, report, doctor, demo, export):
     app.command()(command)
 app.add_typer(packages, name="packages")
 

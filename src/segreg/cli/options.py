@@ -40,6 +40,14 @@ GeometryChoice = Annotated[
         help="Which transform of a NIfTI header to believe; without it what ITK believes.",
     ),
 ]
+Keyring = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="KEYRING",
+        help="Refuse a package that none of the public keys in this file (PEM) signed.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 MinDice = Annotated[

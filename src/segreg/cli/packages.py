@@ -1,14 +1,21 @@
-"""``segreg packages``: which there are, what they say of themselves, whether they are whole."""
+"""``segreg packages``: which there are, what they say of themselves, whether to trust them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segreg.cli import console, options
 
-packages = typer.Typer(no_args_is_help=True, help="List, show and verify model packages.")
+if TYPE_CHECKING:
+    from segreg.engine.verification import BackendCheck
+
+packages = typer.Typer(
+    no_args_is_help=True, help="List, show, verify and sign model packages."
+)
 
 NameOrPath = Annotated[
     str, typer.Argument(help="Name of a shipped package, or path of a package folder or zip.")
@@ -70,13 +77,99 @@ def show_package(package: NameOrPath, as_json: options.AsJson = False) -> None:
 
 
 @packages.command("verify")
-def verify_package(package: NameOrPath, quiet: options.Quiet = False) -> None:
-    """Check a package's checksums and metadata; exit code 4 where they do not hold."""
+def verify_package(
+    package: NameOrPath,
+    keyring: options.Keyring = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check a package's checksums, metadata and signature, and its network on this machine.
+
+    Every installed backend is compared with onnxruntime on generated regions. Exit code 4 where
+    something does not hold.
+    """
+    from segreg.engine.errors import PackageError
+    from segreg.engine.package import open_package
+    from segreg.engine.verification import check_backends
+
+    with open_package(package, keyring=keyring) as opened:
+        notes, name = opened.notes, f"{opened.name} {opened.version}"
+        if not (quiet or as_json):
+            typer.echo(f"{name}: whole and valid, digest {opened.digest}")
+        checks = check_backends(opened)
+        if as_json:
+            console.print_json(
+                {
+                    "name": opened.name,
+                    "version": opened.version,
+                    "digest": opened.digest,
+                    "notes": notes,
+                    "backends": [check.as_dict() for check in checks],
+                }
+            )
+        elif not quiet:
+            _print_checks(checks)
+    for note in notes:
+        console.say(f"Note: {note}", quiet=quiet)
+    if wrong := [check for check in checks if not check.sound]:
+        raise PackageError(
+            f"package {name}: {', '.join(check.backend for check in wrong)} computes something "
+            "else than onnxruntime on this machine; use another backend by name."
+        )
+
+
+def _print_checks(checks: list[BackendCheck]) -> None:
+    columns = ("Backend", "Precision", "Worst", "99.9 %", "Allowed")
+    table = console.make_table("Voxels apart from onnxruntime in float32", columns)
+    for check in checks:
+        if check.difference is None:
+            table.add_row(check.backend, f"cannot run it: {check.refusal}", "-", "-", "-")
+            continue
+        table.add_row(
+            check.backend,
+            str(check.precision),
+            f"{check.difference.worst:.2g}",
+            f"{check.difference.percentile_99_9:.2g}",
+            f"{check.allowed:g}",
+        )
+    if checks:
+        console.print_table(table)
+    else:
+        typer.echo("No backend but onnxruntime is installed: nothing to compare it with.")
+
+
+@packages.command("sign")
+def sign(
+    package: Annotated[Path, typer.Argument(help="Package folder.")],
+    key: Annotated[Path, typer.Option(help="Ed25519 private key (PEM).")],
+) -> None:
+    """Sign a package; segreg register --require-signature then knows whose it is."""
+    from segreg.engine.signature import sign_package
+
+    def ask() -> str:
+        return str(typer.prompt("Password of the key", hide_input=True, err=True))
+
+    typer.echo(f"{package.name}: signed with key {sign_package(package, key, password=ask)}")
+
+
+@packages.command("sbom")
+def write_bill(
+    package: NameOrPath,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File; without it on stdout.")
+    ] = None,
+) -> None:
+    """List what is inside a package and what it was made with (CycloneDX JSON)."""
+    from segreg.engine.bill import make_bill
     from segreg.engine.package import open_package
 
     with open_package(package) as opened:
-        if not quiet:
-            typer.echo(f"{opened.name} {opened.version}: whole and valid, digest {opened.digest}")
+        bill = make_bill(opened)
+    if output is None:
+        console.print_json(bill)
+    else:
+        output.write_text(json.dumps(bill, indent=2) + "\n", encoding="utf-8")
+        console.say(f"Written: {output}")
 
 
 def _flatten(metadata: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

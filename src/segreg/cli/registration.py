@@ -26,6 +26,7 @@ def register(
             "run the network here."
         ),
     ] = None,
+    keyring: options.Keyring = None,
     passes: Annotated[
         int | None, typer.Option(help="How often the network is asked per region.")
     ] = None,
@@ -79,7 +80,9 @@ def register(
     # Entered first: a folder that refuses is found before the work, not after it.
     with (
         OutputFolder(output),
-        Engine(package, backend=backend, passes=passes, threads=threads) as engine,
+        Engine(
+            package, backend=backend, passes=passes, threads=threads, keyring=keyring
+        ) as engine,
     ):
         if engine.package.intended_use:
             console.say(f"Intended use: {engine.package.intended_use}", quiet=quiet)

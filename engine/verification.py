@@ -1,0 +1,130 @@
+"""Whether a package's network computes the same on every backend of this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segreg.engine.backends import availability, open_backend
+from segreg.engine.errors import BackendError
+from segreg.engine.package import Package
+from segreg.engine.probes import structured_batch
+from segreg.kernels import integrate
+
+Vectors = NDArray[np.float32]
+
+REFERENCE = "onnxruntime"  # in float32 on any processor
+# Longest differences of displacement that pass, in canvas cells. Reduced precision rounds, but
+# must not move.
+WORST_FLOAT32, WORST_REDUCED = 1e-3, 0.1
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two fields lie apart, in canvas cells.
+
+    Attributes
+    ----------
+    largest_displacement : longest vector of the expected field, to see the difference against.
+    worst, percentile_99_9 : lengths of the difference.
+    """
+
+    largest_displacement: float
+    worst: float
+    percentile_99_9: float
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class BackendCheck:
+    """One backend against the reference; ``refusal`` says why it cannot run the network."""
+
+    backend: str
+    version: str
+    precision: str | None
+    difference: Difference | None
+    allowed: float
+    refusal: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "sound": self.sound}
+
+    @property
+    def sound(self) -> bool:
+        return self.difference is None or self.difference.worst <= self.allowed
+
+
+def displacement_cells(vectors: Vectors, settings: dict[str, Any]) -> NDArray[np.float64]:
+    """Displacement (K, 3, d, h, w) in canvas cells of what a package's network gave.
+
+    ``settings`` is the package's ``segreg`` block.
+    """
+    output = settings["output"]
+    stride = np.float32(output["stride"])
+    cells = vectors[:, ::-1] if output["order"] == "xyz" else vectors
+    field = cells / stride if output["unit"] == "canvas_voxel" else cells
+    field = np.ascontiguousarray(field, np.float32)
+    if output["kind"] == "velocity":
+        field = integrate(field, int(settings["integration_steps"]))
+    return np.asarray(field * stride, np.float64)
+
+
+def compare(expected: Vectors, found: Vectors, settings: dict[str, Any]) -> Difference:
+    """Difference of two answers (K, 3, d, h, w) of a package's network, as displacements."""
+    wanted = displacement_cells(expected, settings)
+    apart = np.linalg.norm(displacement_cells(found, settings) - wanted, axis=1)
+    return Difference(
+        largest_displacement=float(np.linalg.norm(wanted, axis=1).max()),
+        worst=float(apart.max()),
+        percentile_99_9=float(np.percentile(apart, 99.9)),
+    )
+
+
+def network_shapes(settings: dict[str, Any]) -> list[tuple[int, int, int]]:
+    """Shapes (D, H, W) a package's network is shown, smallest first."""
+    if "shape" in settings:
+        depth, height, width = settings["shape"]
+        return [(depth, height, width)]
+    return [(size, size, size) for size in sorted(set(settings["canvas"]))]
+
+
+def check_backends(package: Package) -> list[BackendCheck]:
+    """Every installed backend against the reference, on generated regions.
+
+    Raises
+    ------
+    BackendError : the reference backend is missing or refuses the network.
+    """
+    settings = package.settings
+    regions = structured_batch(network_shapes(settings)[0], settings["channels"])
+
+    def answer(name: str) -> tuple[Vectors, str]:
+        backend = open_backend(name, package.network, channels=len(settings["channels"]))
+        try:
+            return backend.infer(regions), backend.precision
+        finally:
+            backend.close()
+
+    expected, _ = answer(REFERENCE)
+    checks = []
+    for entry in availability():
+        if not entry.usable or entry.name == REFERENCE:
+            continue
+        try:
+            found, precision = answer(entry.name)
+        except BackendError as error:
+            checks.append(
+                BackendCheck(entry.name, str(entry.version), None, None, 0.0, str(error))
+            )
+            continue
+        allowed = WORST_FLOAT32 if precision == "float32" else WORST_REDUCED
+        difference = compare(expected, found, settings)
+        checks.append(
+            BackendCheck(entry.name, str(entry.version), precision, difference, allowed)
+        )
+    return checks

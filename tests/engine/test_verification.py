@@ -1,0 +1,159 @@
+"""Backends are compared on this machine, and packages that cannot run are told before loading."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from segreg.engine import backends, compatibility, verification
+from segreg.engine.backends import Availability, Backend
+from segreg.engine.errors import BackendError, PackageError
+from segreg.engine.package import load_package, write_checksums
+from segreg.engine.runtime import Engine
+from segreg.engine.verification import check_backends, compare, displacement_cells
+from tests.conftest import BuildPackage, write_tiny_package
+
+SETTINGS: dict[str, Any] = {
+    "output": {"kind": "displacement", "unit": "canvas_voxel", "order": "zyx", "stride": 2},
+    "integration_steps": 6,
+}
+
+
+def fields(*vector: float) -> np.ndarray:
+    return np.broadcast_to(np.reshape(np.float32(vector), (1, 3, 1, 1, 1)), (2, 3, 6, 6, 6))
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ({}, (1, 2, 3)),
+        ({"order": "xyz"}, (3, 2, 1)),
+        ({"unit": "field_voxel"}, (2, 4, 6)),
+        ({"kind": "velocity"}, (1, 2, 3)),  # a constant velocity is its own flow
+        ({"kind": "velocity", "unit": "field_voxel"}, (2, 4, 6)),
+    ],
+)
+def test_displacement_in_canvas_cells(output: dict[str, str], expected: Any) -> None:
+    settings = {**SETTINGS, "output": {**SETTINGS["output"], **output}}
+    found = displacement_cells(fields(1, 2, 3), settings)
+    np.testing.assert_allclose(found[1, :, 3, 3, 3], expected, rtol=1e-5)
+
+
+def test_compares_lengths() -> None:
+    expected = fields(0, 3, 4).copy()
+    found = expected.copy()
+    found[1, :, 2, 2, 2] += (2, 1, 2)
+    difference = compare(expected, found, SETTINGS)
+    assert difference.largest_displacement == pytest.approx(5)
+    assert difference.worst == pytest.approx(3)
+    assert difference.percentile_99_9 < 3
+
+
+def test_backends_agree(looking_package: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    checks = check_backends(load_package(looking_package))
+    usable = {entry.name for entry in backends.availability() if entry.usable}
+    assert {check.backend for check in checks} == usable - {"onnxruntime"}
+    for check in checks:
+        assert check.sound
+        assert check.difference is not None
+        assert check.difference.largest_displacement > 0.1
+
+
+class Wrong(Backend):
+    """Computes next to what it should."""
+
+    name = "wrong"
+
+    @classmethod
+    def library_version(cls) -> str:
+        return "1"
+
+    def _load(self, network: Path, threads: int | None) -> None:
+        pass
+
+    def _run(self, regions: Any) -> Any:
+        cells = regions.shape[-1] // 2
+        return np.full((len(regions), 3, cells, cells, cells), 0.5, np.float32)
+
+    def _close(self) -> None:
+        pass
+
+
+class Refusing(Wrong):
+    name = "refusing"
+
+    def _load(self, network: Path, threads: int | None) -> None:
+        raise RuntimeError("no operator Warp")
+
+
+def test_a_backend_that_differs_or_refuses(
+    tiny_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = verification.open_backend
+    own = {"wrong": Wrong, "refusing": Refusing}
+
+    def opened(name: str, network: Path, **options: Any) -> Backend:
+        return own[name](network, **options) if name in own else real(name, network, **options)
+
+    listed = [Availability(name, "1", None) for name in (*own, "onnxruntime")]
+    monkeypatch.setattr(verification, "availability", lambda: listed)
+    monkeypatch.setattr(verification, "open_backend", opened)
+    wrong, refusing = check_backends(load_package(tiny_package))
+    assert not wrong.sound
+    assert wrong.difference is not None
+    assert wrong.difference.worst == pytest.approx(0.5 * 3**0.5, rel=1e-3)
+    assert refusing.sound
+    assert "no operator Warp" in str(refusing.refusal)
+
+
+@pytest.mark.parametrize("placement", ["crop", "grid"])
+def test_other_placements_are_refused(
+    tiny_package: Path, tmp_path: Path, placement: str
+) -> None:
+    package = tmp_path / "grid"
+    network = onnx.load(tiny_package / "models/registration.onnx")
+    write_tiny_package(package, network)
+    path = package / "configs/metadata.json"
+    metadata = json.loads(path.read_text())
+    del metadata["segreg"]["canvas"]
+    metadata["segreg"].update(placement=placement, shape=[16, 16, 16], spacing=[1, 1, 1])
+    path.write_text(json.dumps(metadata))
+    write_checksums(package)
+    assert load_package(package).settings["placement"] == placement
+    with pytest.raises(PackageError, match=f"placement '{placement}', and this .* 'region'"):
+        Engine(package)
+
+
+class TestRefusedBy:
+    @pytest.fixture
+    def package(self, build_package: BuildPackage) -> Path:
+        return build_package(refused_by={"openvino": "lacks GridSample"})
+
+    def test_another_backend_is_taken(self, package: Path) -> None:
+        pytest.importorskip("onnxruntime")
+        with Engine(package) as engine:
+            assert engine.backend.name == "onnxruntime"
+
+    def test_asked_for_by_name(self, package: Path) -> None:
+        with pytest.raises(BackendError, match=r"openvino lacks GridSample\. .*: onnxruntime"):
+            Engine(package, backend="openvino")
+
+    def test_no_other_is_there(self, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            compatibility, "availability", lambda: [Availability("openvino", "1", None)]
+        )
+        with pytest.raises(BackendError, match="are installed: none; pip install"):
+            Engine(package)
+
+
+def test_open_backend_is_used_and_left_open(tiny_package: Path) -> None:
+    backend = Wrong(tiny_package, channels=4)
+    with Engine(tiny_package, backend=backend) as engine:
+        assert engine.backend is backend
+    assert backend.infer(np.zeros((1, 4, 16, 16, 16), np.float32)).shape == (1, 3, 8, 8, 8)
