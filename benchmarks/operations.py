@@ -360,6 +360,13 @@ OPERATIONS = (
         lambda shape: {"mask": _masks(shape), "spacing": np.ones((OCTANTS, 3), np.float32)},
         _mask_buffers,
     ),
+    Operation(
+        "distance_to_mask/5",
+        "distance_to_mask",
+        lambda shape: {"mask": _masks(shape), "spacing": np.ones((OCTANTS, 3), np.float32)},
+        _mask_buffers,
+        {"farthest": 5.0},
+    ),
     Operation("fuse_fields", "fuse_fields", _fusion, _fusion_buffers),
     Operation(
         "repair_folds",

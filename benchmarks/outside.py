@@ -355,12 +355,14 @@ def _scipy_distance(arguments: Arguments, threads: int) -> Run:
     from scipy.ndimage import distance_transform_edt
 
     masks, spacing = arguments["mask"], arguments["spacing"]
-    return lambda: np.stack(
-        [
-            distance_transform_edt(mask == 0, sampling=steps)
-            for mask, steps in zip(masks, spacing, strict=True)
-        ]
-    )
+    farthest = arguments.get("farthest", np.inf)
+
+    def run() -> Array:
+        pairs = zip(masks, spacing, strict=True)
+        away = [distance_transform_edt(mask == 0, sampling=steps) for mask, steps in pairs]
+        return np.minimum(np.stack(away), farthest)
+
+    return run
 
 
 def _scipy_smooth(arguments: Arguments, threads: int) -> Run:
@@ -410,4 +412,5 @@ OUTSIDE: dict[str, tuple[Outside, ...]] = {
     "smooth": (Outside("scipy gaussian_filter", _scipy_smooth, single=True),),
     "spline_coefficients": (Outside("scipy spline_filter", _scipy_spline, single=True),),
     "distance_to_mask": (Outside("scipy distance_transform_edt", _scipy_distance, single=True),),
+    "distance_to_mask/5": (Outside("scipy distance_transform_edt", _scipy_distance, single=True),),
 }

@@ -90,7 +90,8 @@ class Pipeline:
             finest = self._place(plan, int(sizes.max()))
         fields = self._register(plan, sizes, passes, watch, progress)
         with watch.stage("fuse"):
-            distances = self._distances(plan, finest.field)
+            reach = blending.reach(len(plan.maps), _falloff(plan.fixed))
+            distances = self._distances(plan, finest.field, float(np.max(reach)))
         background = self._background(plan, finest, fields, distances, passes, watch)
         with watch.stage("fuse"):
             fused: FloatArray = fuse_fields(
@@ -101,7 +102,7 @@ class Pipeline:
                 finest.to_voxel,
                 finest.spacing,
                 background,
-                blending.reach(len(plan.maps), _falloff(plan.fixed)),
+                reach,
             )
         return fused
 
@@ -308,8 +309,11 @@ class Pipeline:
         scale = np.where(std > 0, 1 / (clip * np.where(std > 0, std, 1)), 0)
         return np.stack([mean, scale], 1).astype(np.float32)
 
-    def _distances(self, plan: RegionPlan, cells: int) -> FloatArray:
-        """Distance (K, s, s, s) in mm from the fixed regions, on the grids of their fields."""
+    def _distances(self, plan: RegionPlan, cells: int, reach: float) -> FloatArray:
+        """Distance (K, s, s, s) in mm from the fixed regions, on the grids of their fields.
+
+        Right as far as ``reach``, in whatever cell that ends.
+        """
         fixed = plan.fixed
         grid = place_canvases(plan, cells, 1, self.settings["margin"])
         covered = gather_regions(
@@ -321,7 +325,10 @@ class Pipeline:
             channels=("mask",),
             supersample=grid.supersample_fixed,
         )
-        distances: FloatArray = distance_to_mask(covered[:, 0] > COVERED, grid.spacing)
+        cell = float(np.linalg.norm(grid.spacing, axis=1).max())
+        distances: FloatArray = distance_to_mask(
+            covered[:, 0] > COVERED, grid.spacing, farthest=reach + 2 * cell
+        )
         return distances
 
     def _to_displacement(

@@ -14,6 +14,8 @@ from segreg.kernels._streams import on_stream
 
 FloatTable: TypeAlias = NDArray[np.float32]
 
+_FAR = 1e6  # mm; its square is SEGREG_FAR
+
 
 @on_stream
 def distance_to_mask(
@@ -21,6 +23,7 @@ def distance_to_mask(
     spacing: ArrayLike,
     out: Array | None = None,
     *,
+    farthest: float = _FAR,
     scratch: Array | None = None,
     stream: Any = None,
 ) -> Array:
@@ -37,6 +40,8 @@ def distance_to_mask(
     spacing : (K, 3)
         mm per cell.
     out : (K, D, H, W) float32, optional
+    farthest : float
+        mm at which distances are cut off. The shorter, the quicker.
     scratch : (K, D, H, W) float32, optional
         Memory to work in.
     stream : cupy.cuda.Stream, optional
@@ -45,26 +50,29 @@ def distance_to_mask(
     Returns
     -------
     (K, D, H, W) float32
-        mm; 0 inside the mask, 1e6 everywhere if the mask is empty.
+        mm; 0 inside the mask, ``farthest`` everywhere if the mask is empty.
 
     Raises
     ------
     TypeError, ValueError
-        For a wrong dtype or shape, a spacing that is not positive, or an ``out`` or ``scratch``
-        that does not fit.
+        For a wrong dtype or shape, a spacing or ``farthest`` that is not positive, or an ``out`` or
+        ``scratch`` that does not fit.
     """
     machine = machine_of(mask=mask, out=out, scratch=scratch)
     mask = check_array(machine, "mask", mask, "K D H W", ("uint8", "bool")).view("uint8")
     k, depth, height, width = mask.shape
     table = machine.move(_spacing(spacing, k))
+    if not 0 < farthest <= _FAR:
+        raise ValueError(f"farthest: expected mm above 0 and at most 1e6, got {farthest}.")
     out = check_out(machine, "out", out, mask.shape, "float32", mask)
     spare = check_out(machine, "scratch", scratch, mask.shape, "float32", mask, out)
     rows = depth * height
     machine.launch("distance_rows", k * rows, mask, width, table, rows, out)
     grid = (depth, height, width)
     slices = (k * depth, height, width)
-    machine.launch("distance_axis", slices, out, *grid, table, 1, 0, spare)
-    machine.launch("distance_axis", slices, spare, *grid, table, 0, 1, out)
+    cut = float(farthest) ** 2
+    machine.launch("distance_axis", slices, out, *grid, table, cut, 1, 0, spare)
+    machine.launch("distance_axis", slices, spare, *grid, table, cut, 0, 1, out)
     return out
 
 

@@ -7,11 +7,12 @@ namespace segreg {
 namespace {
 
 // One row of the distance transform along another axis: all cells of the row look at the same
-// number of steps at once, and stop when no step can help any of them.
+// number of steps at once, and stop when no step can help any of them. Nothing is farther than
+// the square root of `most_square`.
 SEGREG_CLONES
 void distance_axis_row(const float* squares, int position, int length, int64 stride,
-                       float spacing, int width, float* SEGREG_RESTRICT out) {
-    for (int x = 0; x < width; ++x) out[x] = squares[x];
+                       float spacing, float most_square, int width, float* SEGREG_RESTRICT out) {
+    for (int x = 0; x < width; ++x) out[x] = nearer(most_square, squares[x], 0, spacing);
     const int reach = std::max(position, length - 1 - position);
     for (int steps = 1; steps <= reach; ++steps) {
         const float d = (float)steps * spacing;
@@ -45,7 +46,8 @@ void distance_rows(int64 size, const unsigned char* mask, int length, const floa
 }
 
 void distance_axis(int64 size, const float* squares, int depth, int height, int width,
-                   const float* spacing, int axis, int root, float* distances) {
+                   const float* spacing, float most_square, int axis, int root,
+                   float* distances) {
     const Grid grid = {depth, height, width};
     const int64 voxels = voxels_of(grid);
     const int length = axis == 0 ? depth : height;
@@ -55,7 +57,7 @@ void distance_axis(int64 size, const float* squares, int depth, int height, int 
             const Row r = row_of(row, grid);
             float* out = distances + voxels * r.batch + r.begin;
             distance_axis_row(squares + voxels * r.batch + r.begin, axis == 0 ? r.z : r.y, length,
-                              stride, spacing[3 * r.batch + axis], width, out);
+                              stride, spacing[3 * r.batch + axis], most_square, width, out);
             for (int x = 0; root && x < width; ++x) out[x] = sqrtf(out[x]);
         }
     });

@@ -69,7 +69,8 @@ void distance_rows(int64 size, const unsigned char* mask, int length, const floa
                    int rows_each, float* squares);
 
 void distance_axis(int64 size, const float* squares, int depth, int height, int width,
-                   const float* spacing, int axis, int root, float* distances);
+                   const float* spacing, float most_square, int axis, int root,
+                   float* distances);
 
 void jacobian_sums(int64 size, const int* regions, const float* jacobian, int depth, int height,
                    int width, int count, int64* counts, double* sums);

@@ -24,15 +24,15 @@ SEGREG_BODY AxisPlace axis_place(const Run& run, Grid grid, int axis) {
 }
 
 extern "C" __global__ void distance_axis(int64 size, const float* squares, int depth, int height,
-                                         int width, const float* spacing, int axis, int root,
-                                         float* distances) {
+                                         int width, const float* spacing, float most_square,
+                                         int axis, int root, float* distances) {
     const Grid grid = {depth, height, width};
     for_each_voxel(size, grid, [&](const Run& run, int i) {
         const AxisPlace a = axis_place(run, grid, axis);
         const float step = spacing[3 * run.batch + axis];
         const Index index = voxels_of(grid) * run.batch + index_of(run, i);
         const float* here = squares + index;
-        float best = *here;
+        float best = nearer(most_square, *here, 0, step);
         for (int steps = 1; steps < a.length; ++steps) {
             const float d = (float)steps * step;
             if (d * d >= best) break;
@@ -51,7 +51,8 @@ SEGREG_BODY Quad nearer_quad(Quad best, const Quad& squares, int steps, float sp
 
 extern "C" __global__ void distance_axis_quads(int64 size, const float* squares, int depth,
                                                int height, int width, const float* spacing,
-                                               int axis, int root, float* distances) {
+                                               float most_square, int axis, int root,
+                                               float* distances) {
     const Grid grid = {depth, height, width};
     for_each_quad(size, grid, [&](const Run& run) {
         const AxisPlace a = axis_place(run, grid, axis);
@@ -59,6 +60,7 @@ extern "C" __global__ void distance_axis_quads(int64 size, const float* squares,
         const Index index = voxels_of(grid) * run.batch + run.row + run.x;
         const float* here = squares + index;
         Quad best = load_quad(here);
+        for (int i = 0; i < 4; ++i) best.v[i] = nearer(most_square, best.v[i], 0, step);
         for (int steps = 1; steps < a.length; ++steps) {
             const float d = (float)steps * step;
             float farthest = best.v[0];

@@ -14,9 +14,9 @@ from segreg.kernels.reference.points import (
 )
 
 
-def distance_to_mask(mask: Array, spacing: ArrayLike) -> Array:
+def distance_to_mask(mask: Array, spacing: ArrayLike, *, farthest: float = 1e6) -> Array:
     """See ``segreg.kernels.distance_to_mask``."""
-    distances = np.full(mask.shape, 1e6)
+    distances = np.full(mask.shape, float(farthest))
     for k, cells in enumerate(mask):
         scale = np.asarray(spacing, np.float64)[k]
         for point in np.argwhere(cells):

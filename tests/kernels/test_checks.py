@@ -111,6 +111,8 @@ FUSION = (FIELD, np.zeros((1, 4, 5, 6), np.float32), MAPS, MAPS, np.ones((1, 3))
          ValueError, r"out: expected \(1, 2 or more, 4, 4, 4\)"),
         (lambda: distance_to_mask(VOLUME[None], [[1, 1, 1]]), TypeError, "mask: expected uint8 or"),
         (lambda: distance_to_mask(REGIONS[None] > 0, [[1, 1, 0]]), ValueError, "positive mm"),
+        (lambda: distance_to_mask(REGIONS[None] > 0, [[1, 1, 1]], farthest=0), ValueError,
+         "farthest: expected mm above 0"),
         (lambda: fuse_fields(REGIONS, *FUSION, -1.0), ValueError, "reach: expected distances"),
         (lambda: fuse_fields(REGIONS, *FUSION[:2], np.ones((1, 3, 4)), *FUSION[3:], 1.0),
          ValueError, "to_field: expected a nonzero scale per axis"),

@@ -23,6 +23,16 @@ def test_distance_agrees_with_reference(machine, rng, shape, dtype):
     np.testing.assert_allclose(result, reference.distance_to_mask(mask, spacing), rtol=1e-5)
 
 
+def test_distances_are_cut_off(machine, rng):
+    mask = rng.random((2, 9, 14, 33)) < 0.002
+    mask[1, 4, 7, 16] = True
+    spacing = [[1.0, 2.0, 0.5], [1.5, 1.0, 1.0]]
+    whole = reference.distance_to_mask(mask, spacing)
+    for farthest in (0.4, 3.0, 7.25):
+        result = machine.get(distance_to_mask(machine.put(mask), spacing, farthest=farthest))
+        np.testing.assert_allclose(result, np.minimum(whole, farthest), rtol=1e-5)
+
+
 def test_distance_agrees_with_scipy(machine, rng):
     mask = rng.random((2, 24, 25, 26)) < 0.001
     spacing = [[1.5, 0.8, 1.0], [0.5, 1, 2]]
