@@ -6,8 +6,9 @@ from typing import Any
 
 from benchmarks.latency import fit_growth, summarise_case
 from benchmarks.samples import summarise
+from segreg.engine import timing
 
-STAGES = ("read", "plan", "gather", "infer", "integrate", "background", "fuse", "warp", "judge")
+STAGES = tuple(stage for stage in timing.STAGES if stage != "write")
 
 
 def head(kind: str) -> dict[str, Any]:
