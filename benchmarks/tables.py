@@ -249,7 +249,7 @@ def bandwidths(record: Record) -> tuple[dict[str, float], float]:
 def peers_section(record: Record) -> str:
     words = (
         f"Dice and seconds of one pair, {record['threads']} threads, {describe_run(record)}; every "
-        f"field judged by the same code. A dash: no field, or none within {record['limit_s']:.0f} s."
+        f"field judged by the same code. A dash: none within {record['limit_s']:.0f} s."
     )
     return f"{words}\n\n{peers_table(record)}"
 

@@ -92,7 +92,7 @@ def peers_record() -> dict[str, Any]:
         case("segreg", "brain", 0.82, 2.5), case("other", "brain", 0.71, 61.04),
         case("segreg", "lung lobes", 0.98, 0.6), case("other", "lung lobes", None, 0),
     ]  # fmt: skip
-    return {**head("peers"), "threads": 2, "cases": cases}
+    return {**head("peers"), "threads": 2, "limit_s": 900.0, "cases": cases}
 
 
 def gpu_record() -> dict[str, Any]:
