@@ -41,7 +41,7 @@ def write_record(
         "time": now.isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "command": " ".join(["python", *map(_without_folder, sys.orig_argv[1:])]),
         "machine": machine,
         "versions": _versions(),
         **context,
@@ -112,6 +112,11 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue  # optional here; a record lists what was there
     return found
+
+
+def _without_folder(word: str) -> str:
+    """Where a file lies on this machine is nobody's business."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def _git(*arguments: str) -> str | None:

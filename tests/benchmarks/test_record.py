@@ -49,6 +49,15 @@ def test_has_the_keys_of_the_schema(written: Path) -> None:
     assert found["package"] == {"name": "tiny"}
 
 
+def test_command_says_no_folder_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["/somewhere/python", "-m", "benchmarks", "--data", "../data", "--resume", "/a/b.jsonl"]
+    monkeypatch.setattr(record.sys, "orig_argv", words)
+    found = json.loads(write_record("latency", CASES, tmp_path).read_text())
+    assert found["command"] == "python -m benchmarks --data ../data --resume b.jsonl"
+
+
 def test_lies_in_the_machine_s_folder_under_its_time(written: Path) -> None:
     assert written.name.endswith("-latency.json")
     machine = written.parent.name
