@@ -360,7 +360,7 @@ def _scipy_distance(arguments: Arguments, threads: int) -> Run:
     def run() -> Array:
         pairs = zip(masks, spacing, strict=True)
         away = [distance_transform_edt(mask == 0, sampling=steps) for mask, steps in pairs]
-        return np.minimum(np.stack(away), farthest)
+        return np.asarray(np.minimum(np.stack(away), farthest))
 
     return run
 
