@@ -7,7 +7,6 @@ Jacobian, seconds a stage. Zero passes is moment matching alone.
 from __future__ import annotations
 
 import argparse
-import resource
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from benchmarks import degradation
 from benchmarks.datasets import DATASETS, Pair
+from benchmarks.memory import peak_mib
 from benchmarks.record import write_record
 from segreg.engine.result import without_nan
 from segreg.engine.runtime import Engine
@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
             options.results,
             package={"name": first.package.name, "digest": first.package.digest},
             backend={"name": first.backend.name, "precision": first.backend.precision},
-            peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            peak_mib=peak_mib(),
         )
         console.print(f"record: {path}")
     return 0

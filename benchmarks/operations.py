@@ -178,6 +178,10 @@ def _masks(shape: Shape) -> NDArray[np.uint8]:
     return np.stack(masks).astype(np.uint8)
 
 
+def _mask_inputs(shape: Shape) -> Arguments:
+    return {"mask": _masks(shape), "spacing": np.ones((OCTANTS, 3), np.float32)}
+
+
 def _fusion(shape: Shape) -> Arguments:
     side = _cells(shape)
     to_field, to_voxel = _canvases(shape, side)
@@ -354,16 +358,11 @@ OPERATIONS = (
         rounds=lambda arguments: 2,  # the result is as large as what is read
         waits=True,
     ),
-    Operation(
-        "distance_to_mask",
-        "distance_to_mask",
-        lambda shape: {"mask": _masks(shape), "spacing": np.ones((OCTANTS, 3), np.float32)},
-        _mask_buffers,
-    ),
+    Operation("distance_to_mask", "distance_to_mask", _mask_inputs, _mask_buffers),
     Operation(
         "distance_to_mask/5",
         "distance_to_mask",
-        lambda shape: {"mask": _masks(shape), "spacing": np.ones((OCTANTS, 3), np.float32)},
+        _mask_inputs,
         _mask_buffers,
         {"farthest": 5.0},
     ),

@@ -388,6 +388,8 @@ def _scipy_spline(arguments: Arguments, threads: int) -> Run:
 
 
 # By the id of the operation. An operation without an entry is checked against the reference.
+SCIPY_DISTANCE = (Outside("scipy distance_transform_edt", _scipy_distance, single=True),)
+
 OUTSIDE: dict[str, tuple[Outside, ...]] = {
     "warp/linear": (
         Outside("torch grid_sample", _torch_warp, inside),
@@ -411,6 +413,6 @@ OUTSIDE: dict[str, tuple[Outside, ...]] = {
     "gather_regions": (Outside("scipy map_coordinates", _scipy_gather, single=True),),
     "smooth": (Outside("scipy gaussian_filter", _scipy_smooth, single=True),),
     "spline_coefficients": (Outside("scipy spline_filter", _scipy_spline, single=True),),
-    "distance_to_mask": (Outside("scipy distance_transform_edt", _scipy_distance, single=True),),
-    "distance_to_mask/5": (Outside("scipy distance_transform_edt", _scipy_distance, single=True),),
+    "distance_to_mask": SCIPY_DISTANCE,
+    "distance_to_mask/5": SCIPY_DISTANCE,
 }

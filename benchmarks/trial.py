@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import MEASURES
+from benchmarks.checkout import ROOT
 from benchmarks.datasets import Pair
+from benchmarks.memory import peak_mib
 from benchmarks.tools.base import Outcome, Task, Tool
 from segreg.engine.assessment import assess
 from segreg.engine.field import Field, apply_to_image
@@ -28,7 +29,6 @@ from segreg.engine.geometry import apply_map, grid_map
 from segreg.engine.result import without_nan
 from segreg.engine.volume import Volume, as_volume
 
-ROOT = Path(__file__).parent.parent
 ALIKE = 0.99  # correlation of our warp and the tool's, from which both are one field
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -96,7 +96,7 @@ def measure(tool: Tool, task: Task, started: float) -> dict[str, Any]:
     known = tool.register()
     seconds = time.perf_counter() - start if known is None else known
     worked = time.process_time() - before
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mib()
     outcome = tool.export()
     check = compare_warps(outcome, as_volume(task.moving))
     if not check["correct"]:

@@ -164,8 +164,9 @@ def gather_regions(
     k = len(shapes)
     maps = check_parameters("affines", affines, (k, 3, 4))
     window = check_parameters("intensity", intensity, (k, 2))
-    samples = machine.constant(np.ones((k, 3), np.int32))
-    if supersample is not None:
+    if supersample is None:
+        samples = machine.constant(np.ones((k, 3), np.int32))
+    else:
         samples = check_integers("supersample", supersample, (k, 3))
         if not on_device(samples):
             check_count("supersample", int(samples.min()), 1)
