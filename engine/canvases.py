@@ -17,8 +17,6 @@ from segreg.engine.regions import RegionPlan
 
 Array = NDArray[np.float64]
 
-MAX_SUPERSAMPLE = 2
-
 
 @dataclass(frozen=True)
 class Canvases:
@@ -31,7 +29,6 @@ class Canvases:
     to_voxel : (K, 3, 4) field cell -> mapped position, in voxels of the fixed grid.
     background : (3, 4) fixed voxel -> position mapped by A_0, in voxels of the fixed grid.
     spacing : (K, 3) mm per field cell.
-    supersample_fixed, supersample_moving : (K, 3) int32 samples per canvas cell and axis.
     """
 
     canvas: int
@@ -42,8 +39,6 @@ class Canvases:
     to_voxel: NDArray[np.float32]
     background: NDArray[np.float32]
     spacing: NDArray[np.float32]
-    supersample_fixed: NDArray[np.int32]
-    supersample_moving: NDArray[np.int32]
 
 
 def place_canvases(plan: RegionPlan, canvas: int, stride: int, margin: float) -> Canvases:
@@ -76,8 +71,6 @@ def place_canvases(plan: RegionPlan, canvas: int, stride: int, margin: float) ->
         spacing=np.ascontiguousarray(
             size / canvas * stride * spacing_of(plan.fixed.affine), np.float32
         ),
-        supersample_fixed=_supersample(to_fixed),
-        supersample_moving=_supersample(to_moving),
     )
 
 
@@ -88,12 +81,6 @@ def _cells(low: Array, step: Array) -> Array:
     maps[:, :3, 3] = low + step / 2
     maps[:, 3, 3] = 1
     return maps
-
-
-def _supersample(maps: Array) -> NDArray[np.int32]:
-    """Samples per cell and axis, so that no voxel falls between them."""
-    step = np.linalg.norm(maps[:, :3, :3], axis=1)
-    return np.asarray(np.clip(np.rint(step), 1, MAX_SUPERSAMPLE), np.int32)
 
 
 def _kernel_form(maps: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

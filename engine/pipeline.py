@@ -17,13 +17,13 @@ from segreg.engine.geometry import spacing_of
 from segreg.engine.regions import RegionPlan, Side
 from segreg.engine.seams import SLIDING, Blending
 from segreg.engine.timing import Stopwatch
+from segreg.engine.vectors import displacement_of
 from segreg.kernels import (
     compose,
     count_folds,
     distance_to_mask,
     fuse_fields,
     gather_regions,
-    integrate,
     resample_field,
     soft_dice,
 )
@@ -276,7 +276,6 @@ class Pipeline:
         """
         fixed = side_name == "fixed"
         to_side = canvases.to_fixed if fixed else canvases.to_moving
-        supersample = canvases.supersample_fixed if fixed else canvases.supersample_moving
         for channel, names in self._channel_runs(side_name):
             gather_regions(
                 side.image,
@@ -286,7 +285,6 @@ class Pipeline:
                 canvases.canvas,
                 channels=names,
                 displacement=field,
-                supersample=supersample[active],
                 out=regions,
                 channel=channel,
             )
@@ -323,7 +321,6 @@ class Pipeline:
             self._intensity(fixed),
             cells,
             channels=("mask",),
-            supersample=grid.supersample_fixed,
         )
         cell = float(np.linalg.norm(grid.spacing, axis=1).max())
         distances: FloatArray = distance_to_mask(
@@ -334,18 +331,8 @@ class Pipeline:
     def _to_displacement(
         self, vectors: FloatArray, fixed_shape: tuple[int, ...], share: float = 1.0
     ) -> FloatArray:
-        """A share of the network's output as displacement in field cells, components (z, y, x)."""
-        output = self.settings["output"]
-        if output["order"] == "xyz":
-            vectors = np.ascontiguousarray(vectors[:, ::-1])
-        if 1 in fixed_shape:  # a single slice has nowhere to go
-            vectors = vectors.copy()
-            vectors[:, [axis for axis, size in enumerate(fixed_shape) if size == 1]] = 0
-        if output["unit"] == "canvas_voxel":
-            share /= output["stride"]
-        steps = 0 if output["kind"] == "displacement" else int(self.settings["integration_steps"])
-        displacement: FloatArray = integrate(vectors, steps, scale=share)
-        return displacement
+        steps = int(self.settings["integration_steps"])
+        return displacement_of(vectors, self.settings["output"], steps, fixed_shape, share)
 
 
 def _on_grid(field: FloatArray, cells: int) -> FloatArray:

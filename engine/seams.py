@@ -120,7 +120,7 @@ def repair_seams(
     to_moving : (3, 4) fixed voxel -> moving voxel by the headers alone.
     spacing : mm of the fixed grid.
     """
-    warped = warp_labels(plan.moving.region_map, displacement, affine=to_moving)
+    warped = warp_labels(plan.moving.region_map, displacement, affine=to_moving, mode="nearest")
     matched = warped == plan.fixed.region_map
     freedom = np.where(matched, np.float32(MATCHED), np.float32(1))[None]
     _, folds = repair_folds(displacement, spacing=spacing, freedom=freedom, out=displacement)

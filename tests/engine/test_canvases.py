@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segreg.engine.canvases import MAX_SUPERSAMPLE, Canvases, place_canvases
+from segreg.engine.canvases import Canvases, place_canvases
 from segreg.engine.geometry import apply_map, index_to_world, make_affine, spacing_of
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 
@@ -125,15 +125,6 @@ def test_background_is_the_global_affine(plan: RegionPlan, canvases: Canvases) -
 def test_spacing_is_that_of_a_field_cell(plan: RegionPlan, canvases: Canvases) -> None:
     cell = 1 / np.diagonal(canvases.to_field[:, :, :3], axis1=1, axis2=2)
     np.testing.assert_allclose(canvases.spacing, cell * spacing_of(plan.fixed.affine), rtol=1e-5)
-
-
-def test_supersampling_follows_the_step_in_voxels() -> None:
-    """One sample where the canvas is finer than the image, more where voxels would be skipped."""
-    one = side(make_affine((1, 1, 1)), {1: np.s_[2:8, 0:300, 20:34]}, (10, 300, 36))
-    placed = place_canvases(plan_regions(one, one), 16, STRIDE, MARGIN)
-    np.testing.assert_array_equal(placed.supersample_fixed, [[1, MAX_SUPERSAMPLE, 1]])
-    np.testing.assert_array_equal(placed.supersample_moving, placed.supersample_fixed)
-    assert placed.supersample_fixed.dtype == np.int32
 
 
 def test_single_slice_has_a_canvas_of_three() -> None:

@@ -1,0 +1,73 @@
+"""From what a network answers to displacements, in the engine's units and order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segreg.kernels import integrate
+
+FloatArray = NDArray[np.float32]
+
+# Cells that a velocity may move by in the first, linear step of its integration. Halving it changes
+# the fields of `shapes` by at most 0.05 cells.
+LINEAR = 0.25
+
+
+def displacement_of(
+    vectors: FloatArray,
+    output: dict[str, Any],
+    steps: int,
+    fixed_shape: tuple[int, ...],
+    share: float = 1.0,
+) -> FloatArray:
+    """A share of a network's output (k, 3, d, h, w) as displacement in cells of its grid.
+
+    Parameters
+    ----------
+    output : kind, unit, order and stride, as the package's metadata state them.
+    steps : squarings that integrate a velocity, at most; slow ones take fewer.
+    fixed_shape : voxels of the fixed image; along an axis of one voxel nothing moves.
+    """
+    if output["order"] == "xyz":
+        vectors = np.ascontiguousarray(vectors[:, ::-1])
+    if 1 in fixed_shape:
+        vectors = vectors.copy()
+        vectors[:, [axis for axis, size in enumerate(fixed_shape) if size == 1]] = 0
+    if output["unit"] == "canvas_voxel":
+        share /= output["stride"]
+    if output["kind"] == "displacement":
+        still: FloatArray = integrate(vectors, 0, scale=share)
+        return still
+    return _by_steps(
+        vectors,
+        steps_needed(vectors, share, steps),
+        lambda some, count: integrate(some, count, scale=share),
+    )
+
+
+def steps_needed(velocity: FloatArray, scale: float, most: int) -> NDArray[np.intp]:
+    """Squarings (k,) after which the first step of each velocity is no longer than ``LINEAR``."""
+    axes = tuple(range(1, velocity.ndim))
+    longest = np.maximum(velocity.max(axis=axes), -velocity.min(axis=axes)) * abs(scale)
+    halvings = np.ceil(np.log2(np.maximum(longest, LINEAR) / LINEAR))
+    return np.minimum(halvings, most).astype(np.intp)
+
+
+def _by_steps(
+    vectors: FloatArray,
+    steps: NDArray[np.intp],
+    integrated: Callable[[FloatArray, int], FloatArray],
+) -> FloatArray:
+    """Every region integrated with its own number of steps."""
+    counts = np.unique(steps)
+    if len(counts) == 1:
+        return integrated(vectors, int(counts[0]))
+    out = np.empty_like(vectors)
+    for count in counts:
+        chosen = np.flatnonzero(steps == count)
+        out[chosen] = integrated(vectors[chosen], int(count))
+    return out
