@@ -99,7 +99,7 @@ def gather_regions(
     shapes: RegionShapes,
     affines: ArrayLike,
     intensity: ArrayLike,
-    canvas: int,
+    canvas: int | Shape,
     *,
     channels: tuple[str, ...] = ("masked_image", "mask"),
     displacement: Array | None = None,
@@ -128,16 +128,16 @@ def gather_regions(
         Canvas index -> image voxel.
     intensity : (K, 2)
         Centre and scale of the intensities.
-    canvas : int
-        Cells per axis, S.
+    canvas : int or (int, int, int)
+        Cells along each axis, (D, H, W); one number is a cube.
     channels : tuple of str
         What to write, in this order, from ``channel`` on.
-    displacement : (K, 3, s, s, s) float32, optional
-        u_k on a grid of s cells per axis over the same canvas, in these cells; s divides S.
+    displacement : (K, 3, D / n, H / n, W / n) float32, optional
+        u_k on a grid over the same canvas whose cells are n canvas cells wide, in these cells.
     supersample : (K, 3) integers, optional
         Average over so many samples per axis inside each cell, against aliasing where the canvas
         is coarser than the image. One if left out.
-    out : (K, C, S, S, S) float32 or float16, optional
+    out : (K, C, D, H, W) float32 or float16, optional
         A batch to write into, e.g. one that holds the other side of the pair as well. Numbers are
         rounded to the nearest float16, of equals to the even one.
     channel : int
@@ -147,7 +147,7 @@ def gather_regions(
 
     Returns
     -------
-    (K, C, S, S, S)
+    (K, C, D, H, W)
         ``out``, or a new float32 batch of channel + len(channels) channels, those before
         ``channel`` zero.
 
@@ -160,7 +160,7 @@ def gather_regions(
         image=image, shapes=shapes.bytes, displacement=displacement, out=out
     )
     image = check_array(machine, "image", image, "D H W", shape=shapes.grid)
-    side = check_count("canvas", canvas, 1, 1290)  # the largest whose cube fits 32 bits
+    cells = _canvas_shape(canvas)
     k = len(shapes)
     maps = check_parameters("affines", affines, (k, 3, 4))
     window = check_parameters("intensity", intensity, (k, 2))
@@ -171,17 +171,16 @@ def gather_regions(
         if not on_device(samples):
             check_count("supersample", int(samples.min()), 1)
         samples = machine.move(samples)
-    field_side = _field_side(displacement, k, side)
+    stride = _stride(displacement, k, cells)
     if displacement is not None:
-        shape = (k, 3, field_side, field_side, field_side)
-        displacement = check_array(machine, "displacement", displacement, "K 3 s s s", shape=shape)
+        displacement = check_array(machine, "displacement", displacement, "K 3 d h w")
     places = _places(channels, check_count("channel", channel, 0))
-    batch = _batch(machine, out, k, side, channel + len(channels), image, displacement)
+    batch = _batch(machine, out, k, cells, channel + len(channels), image, displacement)
     targets = (None, batch.view("uint16")) if batch.dtype.name == "float16" else (batch, None)
     machine.launch(
-        "gather_regions", (k * side, side, side), image, *image.shape, shapes.bytes,
+        "gather_regions", (k * cells[0], *cells[1:]), image, *image.shape, shapes.bytes,
         machine.constant(shapes.begins), machine.constant(shapes.boxes), machine.move(maps),
-        machine.move(window), displacement, field_side, samples, side,
+        machine.move(window), displacement, stride, samples, *cells,
         batch.shape[1], *places, *targets,
     )  # fmt: skip
     return batch
@@ -239,16 +238,27 @@ def _boxes(boxes: ArrayLike | None, k: int, shape: Shape) -> NDArray[np.int32]:
     return limits
 
 
-def _field_side(displacement: Array | None, k: int, side: int) -> int:
+def _canvas_shape(canvas: int | Shape) -> tuple[int, int, int]:
+    lengths = canvas if isinstance(canvas, (tuple, list)) else (canvas,) * 3
+    if len(lengths) != 3:
+        raise ValueError(f"canvas: expected cells along three axes, or one number, got {canvas}.")
+    depth, height, width = (check_count("canvas", length, 1) for length in lengths)
+    check_volume("canvas", (depth, height, width))
+    return depth, height, width
+
+
+def _stride(displacement: Array | None, k: int, cells: Shape) -> int:
+    """Canvas cells to a cell of the field, along every axis."""
     if displacement is None:
         return 1
-    cells = displacement.shape[-1] if displacement.ndim == 5 else 0
-    if displacement.shape != (k, 3, cells, cells, cells) or cells == 0 or side % cells:
+    stride = cells[0] // max(displacement.shape[2], 1) if displacement.ndim == 5 else 0
+    grid = tuple(stride * int(length) for length in displacement.shape[2:])
+    if stride == 0 or grid != cells or displacement.shape[:2] != (k, 3):
         raise ValueError(
-            f"displacement: expected ({k}, 3, s, s, s) with s a divisor of the canvas {side}, "
+            f"displacement: expected ({k}, 3, d, h, w) with n times (d, h, w) the canvas {cells}, "
             f"got {displacement.shape}."
         )
-    return int(cells)
+    return int(stride)
 
 
 def _places(channels: tuple[str, ...], first: int) -> tuple[int, ...]:
@@ -262,15 +272,12 @@ def _places(channels: tuple[str, ...], first: int) -> tuple[int, ...]:
 
 
 def _batch(
-    machine: Machine, out: Array | None, k: int, side: int, channels: int, *inputs: Array
+    machine: Machine, out: Array | None, k: int, cells: Shape, channels: int, *inputs: Array
 ) -> Array:
-    cube: Shape = (side, side, side)
-    check_volume("canvas", cube)
     if out is None:
-        return machine.zeros((k, channels, *cube), "float32")
+        return machine.zeros((k, channels, *cells), "float32")
     if out.ndim != 5 or out.shape[1] < channels:
-        raise ValueError(
-            f"out: expected ({k}, {channels} or more, {side}, {side}, {side}), got {out.shape}."
-        )
+        grid = ", ".join(map(str, cells))
+        raise ValueError(f"out: expected ({k}, {channels} or more, {grid}), got {out.shape}.")
     dtype = "float16" if out.dtype.name == "float16" else "float32"
-    return check_out(machine, "out", out, (k, out.shape[1], *cube), dtype, *inputs)
+    return check_out(machine, "out", out, (k, out.shape[1], *cells), dtype, *inputs)

@@ -116,10 +116,10 @@ def count_folds(
 
     Parameters
     ----------
-    displacement : (K, 3, s, s, s) float32
+    displacement : (K, 3, d, h, w) float32
         In its own cells.
-    batch : (K, C, S, S, S) float32
-        S a multiple of s.
+    batch : (K, C, D, H, W) float32
+        Each length the same multiple of the field's.
     channel : int
         Of the batch, the mask.
     stream : cupy.cuda.Stream, optional
@@ -135,17 +135,20 @@ def count_folds(
         For wrong dtypes or shapes, or a channel that is not there.
     """
     machine = machine_of(displacement=displacement, batch=batch)
-    displacement = check_array(machine, "displacement", displacement, "K 3 s s s")
-    batch = check_array(machine, "batch", batch, "K C S S S")
-    k, cells, side = len(displacement), displacement.shape[-1], batch.shape[-1]
-    if len(batch) != k or side % cells:
+    displacement = check_array(machine, "displacement", displacement, "K 3 d h w")
+    batch = check_array(machine, "batch", batch, "K C D H W")
+    k, cells = len(displacement), displacement.shape[2:]
+    stride = batch.shape[2] // cells[0]
+    if len(batch) != k or batch.shape[2:] != tuple(stride * n for n in cells):
         raise ValueError(
-            f"batch: expected ({k}, C, S, S, S) with S a multiple of {cells}, got {batch.shape}."
+            f"batch: expected ({k}, C, D, H, W) with (D, H, W) a multiple of {cells}, "
+            f"got {batch.shape}."
         )
     channel = check_count("channel", channel, 0, batch.shape[1] - 1)
-    counts = machine.zeros((k, cells, 2), "int64")
+    counts = machine.zeros((k, cells[0], 2), "int64")
     machine.launch(
-        "count_folds", k * cells, displacement, cells, batch, batch.shape[1], channel, side, counts
-    )
+        "count_folds", k * cells[0], displacement, *cells, batch, batch.shape[1], channel, stride,
+        counts,
+    )  # fmt: skip
     inside, folded = machine.fetch(counts.sum(axis=1)).T
     return inside, folded

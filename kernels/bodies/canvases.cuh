@@ -10,19 +10,21 @@ struct Canvas {
     Affine affine;  // canvas index -> image voxel
     const float* displacement;  // null for none
     Grid field;
-    float ratio;  // field cells to a canvas cell
+    float ratio;  // field cells to a canvas cell, along every axis
     float centre, scale;
     int samples_z, samples_y, samples_x, samples;
 };
 
 SEGREG_BODY Canvas canvas_of(int k, const float* affines, const float* intensity,
-                             const float* displacement, int field_side, const int* supersample,
-                             int side) {
+                             const float* displacement, int stride, const int* supersample,
+                             Grid cells) {
     Canvas c;
     c.affine = load_affine(affines + 12 * k);
-    c.field.depth = c.field.height = c.field.width = field_side;
+    c.field.depth = cells.depth / stride;
+    c.field.height = cells.height / stride;
+    c.field.width = cells.width / stride;
     c.displacement = displacement ? displacement + 3 * voxels_of(c.field) * k : displacement;
-    c.ratio = (float)field_side / (float)side;
+    c.ratio = 1.0f / (float)stride;
     c.centre = intensity[2 * k];
     c.scale = intensity[2 * k + 1];
     c.samples_z = supersample[3 * k];

@@ -28,9 +28,11 @@ SEGREG_BODY void add_jacobian(int region, bool seam, float jacobian, int count, 
     s[JACOBIAN_LOG_SQUARE] += log * log;
 }
 
-// Whether a cell of a field lies inside its region: the first of its canvas cells more than half.
-SEGREG_BODY bool inside_at(const float* mask, int side, int stride, int z, int y, int x) {
-    return mask[((int64)z * stride * side + y * stride) * side + x * stride] > 0.5f;
+// Whether a cell of a field lies inside its region: the first of its canvas cells, `stride` of
+// them to a cell along every axis, more than half.
+SEGREG_BODY bool inside_at(const float* mask, Grid field, int stride, int z, int y, int x) {
+    const int64 row = ((int64)z * field.height * stride + y) * stride;
+    return mask[(row * field.width + x) * stride] > 0.5f;
 }
 
 }  // namespace segreg

@@ -26,10 +26,10 @@ struct RowBuffers {
     std::vector<float> memory;
     float *field, *positions, *values, *masks, *sums;
 
-    RowBuffers(int side, int field_side)
-        : stride(side + LANES), memory((size_t)3 * field_side + 8 * stride) {
+    RowBuffers(int width, int field_width)
+        : stride(width + LANES), memory((size_t)3 * field_width + 8 * stride) {
         field = memory.data();
-        positions = field + 3 * field_side;
+        positions = field + 3 * field_width;
         values = positions + 3 * stride;
         masks = values + stride;
         sums = masks + stride;
@@ -103,10 +103,10 @@ struct Approach {
     bool flat;
 };
 
-Approach approach_of(const float* affine_row, Axis axis, int side) {
+Approach approach_of(const float* affine_row, Axis axis, int width) {
     Approach a;
     std::copy(affine_row, affine_row + 4, a.row);
-    a.inverse = fabsf(a.row[2]) * (float)side < 1e-3f ? 0.0f : 1.0f / a.row[2];
+    a.inverse = fabsf(a.row[2]) * (float)width < 1e-3f ? 0.0f : 1.0f / a.row[2];
     a.low = (float)axis.origin;
     a.high = (float)(axis.origin + axis.cells);
     a.flat = axis.thick == 0.0f;
@@ -205,17 +205,17 @@ void add_samples(const float* SEGREG_RESTRICT values, const float* SEGREG_RESTRI
 }
 
 SEGREG_CLONES
-void write_row(const float* SEGREG_RESTRICT sums, int side, float weight,
+void write_row(const float* SEGREG_RESTRICT sums, int width, float weight,
                float* SEGREG_RESTRICT out) {
     SEGREG_SIMD
-    for (int x = 0; x < side; ++x) out[x] = sums[x] * weight;
+    for (int x = 0; x < width; ++x) out[x] = sums[x] * weight;
 }
 
 SEGREG_CLONES
-void write_halves(const float* SEGREG_RESTRICT sums, int side, float weight,
+void write_halves(const float* SEGREG_RESTRICT sums, int width, float weight,
                   unsigned short* SEGREG_RESTRICT out) {
     SEGREG_SIMD
-    for (int x = 0; x < side; ++x) out[x] = half_of(sums[x] * weight);
+    for (int x = 0; x < width; ++x) out[x] = half_of(sums[x] * weight);
 }
 
 // One region: its canvas, its shape in the image, and how its rows come to lie there.
@@ -229,13 +229,15 @@ struct Subject {
 };
 
 Subject subject_of(const Canvas& canvas, const Shape& shape, const unsigned char* shapes,
-                   int side) {
+                   int width) {
     Subject s;
     s.canvas = canvas;
     s.shape = shape;
     s.words = reinterpret_cast<const unsigned*>(shapes + shape.begin);
     const Axis axes[3] = {shape.z, shape.y, shape.x};
-    for (int i = 0; i < 3; ++i) s.approach[i] = approach_of(canvas.affine.m + 4 * i, axes[i], side);
+    for (int i = 0; i < 3; ++i) {
+        s.approach[i] = approach_of(canvas.affine.m + 4 * i, axes[i], width);
+    }
     for (int i = 0; i < canvas.samples; ++i) s.subsamples.push_back(subsample(canvas, i));
     if (canvas.displacement) {
         s.limits.resize((size_t)6 * canvas.field.depth * canvas.field.height);
@@ -245,7 +247,7 @@ Subject subject_of(const Canvas& canvas, const Shape& shape, const unsigned char
 }
 
 // Image positions of the cells of the row through `first` that may see the region, or of all.
-Span place_row(const Subject& subject, Vector first, bool whole, int side, RowBuffers& row) {
+Span place_row(const Subject& subject, Vector first, bool whole, int width, RowBuffers& row) {
     const Canvas& canvas = subject.canvas;
     const Neighbours z = neighbours(field_position(canvas, first.z), canvas.field.depth);
     const Neighbours y = neighbours(field_position(canvas, first.y), canvas.field.height);
@@ -253,7 +255,7 @@ Span place_row(const Subject& subject, Vector first, bool whole, int side, RowBu
     if (canvas.displacement) {
         drift = drift_of(subject.limits.data(), canvas.field.height, z, y);
     }
-    Span span = {0, side};
+    Span span = {0, width};
     for (int axis = 0; axis < 3 && !whole; ++axis) {
         if (subject.approach[axis].flat) continue;
         span = reached(span, subject.approach[axis], first, drift);
@@ -276,12 +278,12 @@ struct Source {
 };
 
 // Sums of value, mask and product over the sub-samples of every cell of row (z, y).
-void sum_row(const Source& source, const Subject& subject, int z, int y, int side,
+void sum_row(const Source& source, const Subject& subject, int z, int y, int width,
              RowBuffers& row) {
     std::fill(row.sums, row.sums + 3 * row.stride, 0.0f);
     for (const Vector& offset : subject.subsamples) {
         const Vector first = add(make_vector((float)z, (float)y, 0.0f), offset);
-        Span span = place_row(subject, first, source.whole, side, row);
+        Span span = place_row(subject, first, source.whole, width, row);
         const Span placed = filled(span);
         row_masks(subject.shape, subject.words, placed, row.stride, row.positions, row.masks);
         // Outside the region only the plain image has something to show.
@@ -303,35 +305,35 @@ void sum_piece(const float* a, const float* b, int count, double* sums) {
 void gather_regions(int64 size, const float* image, int depth, int height, int width,
                     const unsigned char* shapes, const int64* begins, const int* boxes,
                     const float* affines, const float* intensity, const float* displacement,
-                    int field_side, const int* supersample, int side, int channels,
-                    int masked_channel, int mask_channel, int image_channel, float* batch,
-                    unsigned short* halves) {
+                    int stride, const int* supersample, int canvas_depth, int canvas_height,
+                    int canvas_width, int channels, int masked_channel, int mask_channel,
+                    int image_channel, float* batch, unsigned short* halves) {
     const Grid grid = {depth, height, width};
-    const Grid cells = {side, side, side};
+    const Grid cells = {canvas_depth, canvas_height, canvas_width};
     const int64 voxels = voxels_of(cells);
     // The order of the sums: value, mask, product.
     const int places[3] = {image_channel, mask_channel, masked_channel};
     std::vector<Subject> subjects((size_t)(size / voxels));
     parallel_ranges(size / voxels, 1, [&](int64 k, int64) {
         subjects[(size_t)k] = subject_of(
-            canvas_of((int)k, affines, intensity, displacement, field_side, supersample, side),
-            shape_of(boxes + 6 * k, grid, begins[k]), shapes, side);
+            canvas_of((int)k, affines, intensity, displacement, stride, supersample, cells),
+            shape_of(boxes + 6 * k, grid, begins[k]), shapes, cells.width);
     });
     const Source source = {image, grid, image_channel >= 0};
-    parallel_ranges(size / side, rows_for(side), [&](int64 begin, int64 end) {
-        RowBuffers row(side, field_side);
+    parallel_ranges(size / cells.width, rows_for(cells.width), [&](int64 begin, int64 end) {
+        RowBuffers row(cells.width, cells.width / stride);
         for (int64 i = begin; i < end; ++i) {
             const Row r = row_of(i, cells);
             const Subject& subject = subjects[(size_t)r.batch];
-            sum_row(source, subject, r.z, r.y, side, row);
+            sum_row(source, subject, r.z, r.y, cells.width, row);
             const float weight = 1.0f / (float)subject.canvas.samples;
             for (int j = 0; j < 3; ++j) {
                 if (places[j] < 0) continue;
                 const int64 place = (r.batch * channels + places[j]) * voxels + r.begin;
                 if (halves) {
-                    write_halves(row.sums + j * row.stride, side, weight, halves + place);
+                    write_halves(row.sums + j * row.stride, cells.width, weight, halves + place);
                 } else {
-                    write_row(row.sums + j * row.stride, side, weight, batch + place);
+                    write_row(row.sums + j * row.stride, cells.width, weight, batch + place);
                 }
             }
         }

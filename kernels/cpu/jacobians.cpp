@@ -28,19 +28,19 @@ void jacobian_sums(int64 size, const int* regions, const float* jacobian, int de
 }
 
 // One item is one slice of one field; each counts for itself.
-void count_folds(int64 size, const float* displacement, int cells, const float* masks, int channels,
-                 int channel, int side, int64* counts) {
-    const Grid grid = {cells, cells, cells};
-    const int64 voxels = voxels_of(grid), canvas = (int64)side * side * side;
+void count_folds(int64 size, const float* displacement, int depth, int height, int width,
+                 const float* masks, int channels, int channel, int stride, int64* counts) {
+    const Grid grid = {depth, height, width};
+    const int64 voxels = voxels_of(grid), canvas = voxels * stride * stride * stride;
     parallel_ranges(size, 1, [&](int64 i, int64) {
-        const int64 k = i / cells;
-        const int z = (int)(i % cells);
+        const int64 k = i / depth;
+        const int z = (int)(i % depth);
         const float* mask = masks + (k * channels + channel) * canvas;
-        std::vector<float> determinants(cells);
-        for (int y = 0; y < cells; ++y) {
+        std::vector<float> determinants(width);
+        for (int y = 0; y < height; ++y) {
             determinant_row(displacement + 3 * voxels * k, grid, z, y, determinants.data());
-            for (int x = 0; x < cells; ++x) {
-                const bool inside = inside_at(mask, side, side / cells, z, y, x);
+            for (int x = 0; x < width; ++x) {
+                const bool inside = inside_at(mask, grid, stride, z, y, x);
                 counts[2 * i] += inside;
                 counts[2 * i + 1] += inside && determinants[x] <= 0.0f;
             }

@@ -55,9 +55,9 @@ void shape_regions(int64 size, const int* regions, int depth, int height, int wi
 void gather_regions(int64 size, const float* image, int depth, int height, int width,
                     const unsigned char* shapes, const int64* begins, const int* boxes,
                     const float* affines, const float* intensity, const float* displacement,
-                    int field_side, const int* supersample, int side, int channels,
-                    int masked_channel, int mask_channel, int image_channel, float* batch,
-                    unsigned short* halves);
+                    int stride, const int* supersample, int canvas_depth, int canvas_height,
+                    int canvas_width, int channels, int masked_channel, int mask_channel,
+                    int image_channel, float* batch, unsigned short* halves);
 
 void mask_products(int64 size, const float* batch, int channels, int voxels, int first, int second,
                    int pieces, double* sums);
@@ -75,8 +75,8 @@ void distance_axis(int64 size, const float* squares, int depth, int height, int 
 void jacobian_sums(int64 size, const int* regions, const float* jacobian, int depth, int height,
                    int width, int count, int64* counts, double* sums);
 
-void count_folds(int64 size, const float* displacement, int cells, const float* masks, int channels,
-                 int channel, int side, int64* counts);
+void count_folds(int64 size, const float* displacement, int depth, int height, int width,
+                 const float* masks, int channels, int channel, int stride, int64* counts);
 
 void outline(int64 size, const int* regions, int depth, int height, int width, short* outlines);
 

@@ -39,16 +39,16 @@ extern "C" __global__ void shape_regions(int64 size, const int* regions, int dep
 extern "C" __global__ void gather_regions(
     int64 size, const float* image, int depth, int height, int width, const unsigned char* shapes,
     const int64* begins, const int* boxes, const float* affines, const float* intensity,
-    const float* displacement, int field_side, const int* supersample, int side, int channels,
-    int masked_channel, int mask_channel, int image_channel, float* batch,
-    unsigned short* halves) {
+    const float* displacement, int stride, const int* supersample, int canvas_depth,
+    int canvas_height, int canvas_width, int channels, int masked_channel, int mask_channel,
+    int image_channel, float* batch, unsigned short* halves) {
     const Grid grid = {depth, height, width};
-    const Grid cells = {side, side, side};
+    const Grid cells = {canvas_depth, canvas_height, canvas_width};
     const Index voxels = voxels_of(cells);
     for_each_voxel(size, cells, [&](const Run& run, int i) {
         const int k = (int)run.batch;
         const Canvas canvas =
-            canvas_of(k, affines, intensity, displacement, field_side, supersample, side);
+            canvas_of(k, affines, intensity, displacement, stride, supersample, cells);
         const Shape shape = shape_of(boxes + 6 * k, grid, begins[k]);
         const unsigned* words = (const unsigned*)(shapes + shape.begin);
         float value = 0.0f, mask = 0.0f, masked = 0.0f;

@@ -19,24 +19,24 @@ extern "C" __global__ void jacobian_sums(int64 size, const int* regions, const f
     }
 }
 
-extern "C" __global__ void count_folds(int64 size, const float* displacement, int cells,
-                                       const float* masks, int channels, int channel, int side,
-                                       int64* counts) {
+extern "C" __global__ void count_folds(int64 size, const float* displacement, int depth,
+                                       int height, int width, const float* masks, int channels,
+                                       int channel, int stride, int64* counts) {
     const int64 item = (int64)blockIdx.x * blockDim.x + threadIdx.x;
     if (item >= size) return;
-    const Grid grid = {cells, cells, cells};
-    const int64 voxels = voxels_of(grid), canvas = (int64)side * side * side;
-    const int64 k = item / cells;
-    const int z = (int)(item % cells);
-    for (int index = 0; index < cells * cells; ++index) {
-        const int y = index / cells, x = index % cells;
-        if (!inside_at(masks + (k * channels + channel) * canvas, side, side / cells, z, y, x)) {
+    const Grid grid = {depth, height, width};
+    const int64 voxels = voxels_of(grid), canvas = voxels * stride * stride * stride;
+    const int64 k = item / depth;
+    const int z = (int)(item % depth);
+    for (int index = 0; index < height * width; ++index) {
+        const int y = index / width, x = index % width;
+        if (!inside_at(masks + (k * channels + channel) * canvas, grid, stride, z, y, x)) {
             continue;
         }
         const float d = determinant(displacement + 3 * voxels * k, voxels,
-                                    (int64)z * cells * cells + index,
-                                    difference(z, cells, (int64)cells * cells),
-                                    difference(y, cells, cells), difference(x, cells, 1));
+                                    (int64)z * height * width + index,
+                                    difference(z, depth, (int64)height * width),
+                                    difference(y, height, width), difference(x, width, 1));
         counts[2 * item] += 1;
         counts[2 * item + 1] += d <= 0.0f;
     }

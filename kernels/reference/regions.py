@@ -42,7 +42,7 @@ def gather_regions(
     indices: ArrayLike,
     affines: ArrayLike,
     intensity: ArrayLike,
-    canvas: int,
+    canvas: int | tuple[int, int, int],
     *,
     channels: tuple[str, ...] = ("masked_image", "mask"),
     displacement: Array | None = None,
@@ -52,13 +52,14 @@ def gather_regions(
     numbers, window = np.asarray(indices), np.asarray(intensity, np.float64)
     maps = np.asarray(affines, np.float64)
     counts = np.ones((len(numbers), 3), int) if supersample is None else np.asarray(supersample)
-    batch = np.zeros((len(numbers), len(channels), canvas, canvas, canvas))
+    cells = (canvas,) * 3 if isinstance(canvas, int) else canvas
+    batch = np.zeros((len(numbers), len(channels), *cells))
     for k, number in enumerate(numbers):
         for sub in np.ndindex(*counts[k]):
             offset = (np.array(sub) + 0.5) / counts[k] - 0.5
-            points = index_grid((canvas,) * 3) + offset.reshape(3, 1, 1, 1)
+            points = index_grid(cells) + offset.reshape(3, 1, 1, 1)
             if displacement is not None:
-                ratio = displacement.shape[-1] / canvas
+                ratio = displacement.shape[-1] / cells[-1]
                 field = sample_field(displacement[k], (points + 0.5) * ratio - 0.5)
                 points = points + field / ratio
             points = apply_affine(maps[k], points)

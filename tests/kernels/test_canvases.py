@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from segreg.kernels import gather_regions, reference, region_shapes, region_stats, soft_dice
 
@@ -16,7 +17,8 @@ sizes = pytest.mark.parametrize("shape", SIZES, ids=str)
 def placements(rng, k, shape, canvas):
     """Random affines that put some of each canvas inside the image and some outside."""
     maps = np.zeros((k, 3, 4))
-    maps[:, :, :3] = np.diag(1.3 * np.array(shape) / canvas) + 0.1 * rng.standard_normal((k, 3, 3))
+    scale = 1.3 * np.array(shape) / np.array(canvas)
+    maps[:, :, :3] = np.diag(scale) + 0.1 * rng.standard_normal((k, 3, 3))
     maps[:, :, 3] = rng.uniform(-2, 2, (k, 3))
     return maps
 
@@ -50,6 +52,40 @@ def test_gather_agrees_with_reference(machine, rng, random_labels, shape, supers
     assert result.shape == (3, 3, canvas, canvas, canvas)
     assert 0 < expected[:, 1].mean() < 1
     np.testing.assert_allclose(result, expected, atol=1e-4)
+
+
+@sizes
+@pytest.mark.parametrize("stride", [None, 1, 2, 4])
+@pytest.mark.parametrize("canvas", [(4, 8, 36), (40, 4, 12), (4, 20, 8)], ids=str)
+def test_canvases_that_are_no_cubes(machine, rng, random_labels, shape, canvas, stride):
+    regions = random_labels(shape, 3)
+    image = (50 + 10 * rng.standard_normal(shape)).astype(np.float32)
+    arguments = (
+        [2, 1, 3], placements(rng, 3, shape, canvas), [[50, 0.05], [40, 0.1], [60, 0.02]], canvas,
+    )  # fmt: skip
+    options = {"channels": CHANNELS, "supersample": [[1, 1, 1], [2, 3, 1], [1, 2, 2]]}
+    if stride:
+        grid = [length // stride for length in canvas]
+        options["displacement"] = rng.standard_normal((3, 3, *grid)).astype(np.float32)
+    boxes = region_stats(regions, image, 3).boxes[arguments[0]]
+    found = gathered(machine, image, regions, *arguments, boxes=boxes, **options)
+    expected = reference.gather_regions(image, regions, *arguments, **options)
+    assert found.shape == (3, 3, *canvas)
+    assert 0 < expected[:, 1].mean() < 1
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("canvas", [(5, 9, 14), (1, 9, 14)], ids=str)
+def test_gather_agrees_with_scipy(machine, rng, canvas):
+    shape = (9, 12, 11)
+    image = rng.uniform(-1, 1, shape).astype(np.float32)
+    regions = np.ones(shape, np.int32)
+    maps = placements(rng, 1, shape, canvas)
+    found = gathered(machine, image, regions, [1], maps, [[0, 1]], canvas, channels=("image",))
+    cells = np.indices(canvas).reshape(3, -1)
+    points = maps[0, :, :3] @ cells + maps[0, :, 3:]
+    expected = ndimage.map_coordinates(image.astype(np.float64), points, order=1, mode="nearest")
+    np.testing.assert_allclose(found[0, 0].ravel(), expected, atol=1e-5)
 
 
 def test_identity_placement_copies_the_image(machine, rng, random_labels):

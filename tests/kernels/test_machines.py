@@ -63,9 +63,9 @@ def everything(rng):
     maps = np.tile(np.eye(3, 4), (3, 1, 1))
     ones = np.ones((3, 3))
     shapes = region_shapes(regions, [1, 2, 3])
-    canvases = gather_regions(image[0, 0], shapes, maps, np.ones((3, 2)), 24)
+    canvases = gather_regions(image[0, 0], shapes, maps, np.ones((3, 2)), (18, 24, 40))
     distances = distance_to_mask(canvases[:, 1] > 0.5, ones)
-    fields = rng.standard_normal((3, 3, 24, 24, 24)).astype(np.float32)
+    fields = rng.standard_normal((3, 3, 18, 24, 40)).astype(np.float32)
     elsewhere = fields[0], maps[0], maps[0]
     stats = region_stats(regions, image[0, 0], 3)
     surfaces = surface_distances(regions, regions[::-1].copy(), (stats, stats), [3, 1, 1])
