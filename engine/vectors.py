@@ -54,7 +54,7 @@ def steps_needed(velocity: FloatArray, scale: float, most: int) -> NDArray[np.in
     axes = tuple(range(1, velocity.ndim))
     longest = np.maximum(velocity.max(axis=axes), -velocity.min(axis=axes)) * abs(scale)
     halvings = np.ceil(np.log2(np.maximum(longest, LINEAR) / LINEAR))
-    return np.minimum(halvings, most).astype(np.intp)
+    return np.asarray(np.minimum(halvings, most), np.intp)
 
 
 def _by_steps(

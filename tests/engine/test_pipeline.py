@@ -94,10 +94,12 @@ class TestOutput:
         for kind, answer in (("velocity", velocity), ("displacement", 2 * flow)):
             output = {**SETTINGS["output"], "kind": kind}
             kinds[kind] = register(same, lambda _, answer=answer: answer, output=output)
-        np.testing.assert_allclose(kinds["velocity"], kinds["displacement"], atol=0.1)
+        inside = (slice(None), *BOX)
+        near = kinds["velocity"][inside], kinds["displacement"][inside]
+        np.testing.assert_allclose(*near, atol=0.1)  # few squarings against six
         output = {**SETTINGS["output"], "kind": "displacement"}
-        raw = register(same, lambda _: velocity, output=output)
-        assert np.abs(raw - kinds["velocity"])[(slice(None), *BOX)].max() > 0.1
+        raw = register(same, lambda _: velocity, output=output)[inside]
+        assert np.abs(raw - kinds["velocity"][inside]).max() > 0.2
         assert jacobian_determinant(kinds["velocity"][None])[0][7:13, 6:16, 9:21].min() > 0
 
 
