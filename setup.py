@@ -5,6 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import setup
 
@@ -32,7 +33,7 @@ cpu_kernels = Pybind11Extension(
     "segreg.kernels._cpu",
     sources=files("kernels/cpu", "*.cpp"),
     depends=files("kernels/cpu", "*.hpp") + files("kernels/bodies", "*.cuh"),
-    include_dirs=["kernels/bodies", "kernels/cpu"],
+    include_dirs=["kernels/bodies", "kernels/cpu", numpy.get_include()],
     cxx_std=17,
     extra_compile_args=compile_flags(),
     extra_link_args=["-fopenmp"] if sys.platform.startswith("linux") else [],

@@ -41,7 +41,7 @@ from segreg.engine.volume import (
     check_same_grid,
     join_notes,
 )
-from segreg.kernels import get_threads, warp, warp_labels
+from segreg.kernels import get_threads, hold_memory, kept_memory, warp, warp_labels
 
 INTERPOLATIONS = ("linear", "nearest", "cubic")
 
@@ -93,6 +93,8 @@ class Engine:
                     options=options,
                 )
                 resources.callback(self.backend.close)
+            if self.backend.device == "cpu":
+                resources.enter_context(hold_memory())
             self._pipeline = Pipeline(self.backend, settings)
             self._resources = resources.pop_all()  # what fails above leaves nothing open
 
@@ -111,6 +113,7 @@ class Engine:
         """Free the network and unpacked files; the engine cannot be used afterwards."""
         self._resources.close()
 
+    @kept_memory()
     def register(
         self,
         moving: VolumeLike,

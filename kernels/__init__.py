@@ -19,6 +19,7 @@ order on axis 1. Voxel coordinates are indices, whole numbers the centres.
 from __future__ import annotations
 
 from segreg.kernels._machines import get_threads, set_threads
+from segreg.kernels._memory import hold_memory, kept_memory
 from segreg.kernels.canvases import RegionShapes, gather_regions, region_shapes, soft_dice
 from segreg.kernels.fields import compose, integrate, invert, jacobian_determinant
 from segreg.kernels.filters import smooth, spline_coefficients
@@ -44,6 +45,8 @@ __all__ = [
     "fuse_fields",
     "gather_regions",
     "get_threads",
+    "hold_memory",
+    "kept_memory",
     "integrate",
     "invert",
     "jacobian_determinant",

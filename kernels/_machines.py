@@ -108,11 +108,11 @@ class Cpu:
         return int(array.ctypes.data)
 
     def launch(self, kernel: str, size: Size, *arguments: Argument) -> None:
-        getattr(_extension(), kernel)(count_items(size), *arguments)
+        getattr(compiled(), kernel)(count_items(size), *arguments)
 
 
 @functools.cache
-def _extension() -> Any:
+def compiled() -> Any:
     """The compiled CPU kernels, loaded by the first use: CuPy arrays do without them."""
     try:
         from segreg.kernels import _cpu
@@ -290,10 +290,10 @@ def set_threads(threads: int) -> None:
     ValueError
         If fewer than one is asked for.
     """
-    _extension().set_threads(threads)
+    compiled().set_threads(threads)
 
 
 def get_threads() -> int:
     """Number of threads the CPU kernels use."""
-    threads: int = _extension().get_threads()
+    threads: int = compiled().get_threads()
     return threads

@@ -3,6 +3,7 @@
 #include <climits>
 
 #include "kernels.hpp"
+#include "memory.hpp"
 #include "way.hpp"
 
 namespace segreg {
@@ -31,13 +32,14 @@ void shared_row(const int* row, const int* under, const int* behind, const int* 
 struct LabelMap {
     const int* labels;
     Grid grid;
-    std::vector<int> shared;
+    Scratch<int> shared;
+
+    LabelMap(const int* labels, Grid grid, bool nearest);
 };
 
-LabelMap label_map(const int* labels, Grid grid, bool nearest) {
-    LabelMap map = {labels, grid, {}};
-    if (nearest) return map;
-    map.shared.resize((size_t)voxels_of(grid));
+LabelMap::LabelMap(const int* labels, Grid grid, bool nearest)
+    : labels(labels), grid(grid), shared(nearest ? 0 : (size_t)voxels_of(grid)) {
+    if (nearest) return;
     parallel_ranges((int64)grid.depth * grid.height, rows_for(grid.width),
                     [&](int64 begin, int64 end) {
         for (int64 i = begin; i < end; ++i) {
@@ -45,7 +47,7 @@ LabelMap label_map(const int* labels, Grid grid, bool nearest) {
             const int64 y = r.y < grid.height - 1 ? grid.width : 0;
             const int64 z = r.z < grid.depth - 1 ? (int64)grid.height * grid.width : 0;
             const int* row = labels + r.begin;
-            int* out = map.shared.data() + r.begin;
+            int* out = shared.data() + r.begin;
             const int last = grid.width - 1;
             shared_row(row, row + y, row + z, row + y + z, row + 1, row + y + 1, row + z + 1,
                        row + y + z + 1, last, out);
@@ -54,7 +56,6 @@ LabelMap label_map(const int* labels, Grid grid, bool nearest) {
                        out + last);
         }
     });
-    return map;
 }
 
 SEGREG_CLONES
@@ -187,7 +188,7 @@ void warp_labels(int64 size, const int* labels, int moving_depth, int moving_hei
                      {depth, height, width},
                      displacement,
                      affine};
-    const LabelMap map = label_map(labels, way.moving, nearest != 0);
+    const LabelMap map(labels, way.moving, nearest != 0);
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
         LabelRow row(width);
         for (int64 i = begin; i < end; ++i) {
@@ -210,7 +211,7 @@ void overlap(int64 size, const int* moving, int moving_depth, int moving_height,
     // As they lie: voxel on voxel, so nothing is sampled.
     const bool still = !displacement && is_identity(way.affine) && moving_depth == depth &&
                        moving_height == height && moving_width == width;
-    const LabelMap map = label_map(moving, way.moving, still || nearest != 0);
+    const LabelMap map(moving, way.moving, still || nearest != 0);
     const int64 entries = (int64)(count + 1) * (count + 1) + 1;
     parallel_ranges(tables, 1, [&](int64 table, int64) {
         LabelRow row(width);

@@ -7,8 +7,10 @@
 #include <omp.h>
 #endif
 
+#include "arrays.hpp"
 #include "binding.hpp"
 #include "launch.hpp"
+#include "memory.hpp"
 
 namespace segreg {
 namespace {
@@ -45,6 +47,10 @@ PYBIND11_MODULE(_cpu, module) {
     module.attr("signatures") = pybind11::dict();
     module.def("set_threads", &set_threads);
     module.def("get_threads", &threads);
+    module.def("keep_memory", &keep_memory);
+    module.def("kept_memory", &kept_memory);
+    module.def("memory_handler", &memory_handler);
+    module.def("exchange_handler", &exchange_handler);
     bind(module, "compose", &compose);
     bind(module, "jacobian_determinant", &jacobian_determinant);
     bind(module, "invert", &invert);

@@ -2,6 +2,7 @@
 
 #include "kernels.hpp"
 #include "launch.hpp"
+#include "memory.hpp"
 
 namespace segreg {
 namespace {
@@ -67,10 +68,10 @@ void fill_cells(const Shape& shape, const unsigned char* members, unsigned char*
 void shape_regions(int64, const int* regions, int depth, int height, int width, const int* indices,
                    const int* boxes, const int64* begins, int count, unsigned char* bytes) {
     const Grid grid = {depth, height, width};
-    std::vector<unsigned char> members;
     for (int k = 0; k < count; ++k) {
         const Shape shape = shape_of(boxes + 6 * k, grid, begins[k]);
-        members.resize((size_t)(shape.z.cells + 1) * (shape.y.cells + 1) * (shape.x.cells + 1));
+        const Scratch<unsigned char> members((size_t)(shape.z.cells + 1) * (shape.y.cells + 1) *
+                                             (shape.x.cells + 1));
         fill_members(regions, grid, shape, indices[k], members.data());
         fill_cells(shape, members.data(), bytes + shape.begin);
     }
