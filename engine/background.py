@@ -10,9 +10,12 @@ and Miller 2000). From there the network registers the union of all regions like
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from segreg.engine.arrays import array_module, fetch, index_for
 from segreg.engine.canvases import Canvases
 from segreg.engine.regions import RegionPlan
 from segreg.kernels import outline, sum_distances
@@ -48,9 +51,11 @@ def flow_background(
     regions, union : canvases of the regions and of their union.
     spacing : (3,) mm of the fixed grid.
     """
+    xp = array_module(fields)
     source, target = _surface_points(fields, distances, regions)
     if not len(source):  # all regions slip through their canvases' cells
-        return np.zeros((1, 3, *(union.field,) * 3), np.float32)
+        still: FloatArray = xp.zeros((1, 3, *(union.field,) * 3), np.float32)
+        return still
     cells = np.indices((union.field,) * 3).reshape(3, -1).T
     to_field = union.to_field[0].astype(np.float64)
     voxels = (cells - to_field[:, 3]) / np.diagonal(to_field)
@@ -59,16 +64,21 @@ def flow_background(
         (voxels @ affine[:, :3].T + affine[:, 3]) * spacing,
         (source @ affine[:, :3].T + affine[:, 3]) * spacing,
         target * spacing,
+        xp,
     )
     # The union's map is to_voxel (q + u): undo to_voxel to get q + u.
     to_voxel = union.to_voxel[0].astype(np.float64)
     arrived = (moved / spacing - to_voxel[:, 3]) @ np.linalg.inv(to_voxel[:, :3]).T
     displacement = (arrived - cells).T.reshape(1, 3, *(union.field,) * 3)
-    return np.ascontiguousarray(displacement, np.float32)
+    field: FloatArray = xp.asarray(np.ascontiguousarray(displacement, np.float32))
+    return field
 
 
-def _flow(where: Array, start: Array, target: Array) -> Array:
-    """Carry ``where`` (N, 3) along with points from ``start`` to ``target`` (n, 3), mm."""
+def _flow(where: Array, start: Array, target: Array, xp: Any = np) -> Array:
+    """Carry ``where`` (N, 3) along with points from ``start`` to ``target`` (n, 3), mm.
+
+    The sums over all points are computed with the arrays of ``xp``.
+    """
     way = target - start
     diagonal = np.linalg.norm(np.ptp(start, axis=0))
     longest = np.percentile(np.linalg.norm(way, axis=1), 95)
@@ -76,7 +86,7 @@ def _flow(where: Array, start: Array, target: Array) -> Array:
     for step in range(steps):
         points = start + way * (step / steps)
         weights, affine = fit_spline(points, way / steps)
-        where = where + evaluate_spline(where, points, weights, affine)
+        where = where + evaluate_spline(where, points, weights, affine, xp)
     return where
 
 
@@ -105,11 +115,13 @@ def fit_spline(points: Array, values: Array) -> tuple[Array, Array]:
     return weights, affine
 
 
-def evaluate_spline(where: Array, points: Array, weights: Array, affine: Array) -> Array:
+def evaluate_spline(
+    where: Array, points: Array, weights: Array, affine: Array, xp: Any = np
+) -> Array:
     """Values (N, 3) of a fitted spline at ``where`` (N, 3); single precision inside."""
     centre = points.mean(0)
     near = np.ascontiguousarray((where - centre).T, np.float32)
-    bent = sum_distances(near, points - centre, weights).T
+    bent = fetch(sum_distances(xp.asarray(near), points - centre, weights)).T
     return np.asarray(bent + where @ affine[:3] + affine[3])
 
 
@@ -120,27 +132,29 @@ def _surface_points(
     surfaces = _surfaces(distances == 0)
     total = sum(len(surface) for surface in surfaces)
     spare = max(POINTS - LEAST_POINTS * len(surfaces), 0)
-    source, target = [], []
-    for k, surface in enumerate(surfaces):
+    picked = []
+    for surface in surfaces:
         wanted = LEAST_POINTS + spare * len(surface) // max(total, 1)
         # A fixed shuffle spreads the points without the grid's own pattern.
-        order = np.random.default_rng(0).permutation(len(surface))[:wanted]
-        cells = surface[order]
-        to_field = canvases.to_field[k].astype(np.float64)
-        source.append((cells - to_field[:, 3]) / np.diagonal(to_field))
-        moved = cells + fields[k][:, cells[:, 0], cells[:, 1], cells[:, 2]].T
-        to_voxel = canvases.to_voxel[k].astype(np.float64)
-        target.append(moved @ to_voxel[:, :3].T + to_voxel[:, 3])
-    return np.concatenate(source), np.concatenate(target)
+        picked.append(surface[np.random.default_rng(0).permutation(len(surface))[:wanted]])
+    owner = np.repeat(np.arange(len(picked)), [len(cells) for cells in picked])
+    cells = np.concatenate(picked)
+    k, z, y, x = (index_for(fields, places) for places in (owner, *cells.T))
+    moved = cells + fetch(fields[k, :, z, y, x])
+    to_field = canvases.to_field[owner].astype(np.float64)
+    to_voxel = canvases.to_voxel[owner].astype(np.float64)
+    source = (cells - to_field[:, :, 3]) / np.diagonal(to_field, axis1=1, axis2=2)
+    target = np.einsum("nij,nj->ni", to_voxel[:, :, :3], moved) + to_voxel[:, :, 3]
+    return source, target
 
 
-def _surfaces(inside: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+def _surfaces(inside: Any) -> list[NDArray[np.intp]]:
     """Cells (n, 3) of each of the K regions ``inside`` (K, s, s, s) with a face neighbour outside
     it; the grid's border counts as outside."""
     count, *grid = inside.shape
-    numbers = np.arange(1, count + 1, dtype=np.int32)
+    xp, numbers = array_module(inside), np.arange(1, count + 1, dtype=np.int32)
     # One below the other: where two regions touch, their numbers differ, which is an outline too.
-    stack = np.where(inside, numbers[:, None, None, None], 0).reshape(-1, *grid[1:])
-    found = np.argwhere(outline(stack).reshape(inside.shape))
+    stack = inside * xp.asarray(numbers).reshape(-1, 1, 1, 1)
+    found = fetch(xp.argwhere(outline(stack.reshape(-1, *grid[1:])).reshape(inside.shape)))
     ends = np.searchsorted(found[:, 0], numbers)
     return [cells[:, 1:] for cells in np.split(found, ends[:-1])]

@@ -11,6 +11,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from segreg.engine.arrays import array_module, fetch
 from segreg.engine.errors import InputError
 from segreg.kernels import find_labels, relabel
 
@@ -48,17 +49,22 @@ class LabelScheme:
             table = np.zeros(top + 1, np.int32)
             inside = numbers <= top
             table[numbers[inside]] = regions[inside]
-            return np.asarray(relabel(_narrow(label_map), table))
-        order = np.argsort(numbers)
-        place = np.searchsorted(numbers[order], label_map).clip(max=len(numbers) - 1)
-        found = numbers[order][place] == label_map
-        return np.where(found, regions[order][place], 0).astype(np.int32)
+            found: NDArray[np.int32] = relabel(_narrow(label_map), table)
+            return found
+        xp, order = array_module(label_map), np.argsort(numbers)
+        known, their_regions = xp.asarray(numbers[order]), xp.asarray(regions[order])
+        place = xp.searchsorted(known, label_map).clip(max=len(numbers) - 1)
+        region_map: NDArray[np.int32] = xp.where(known[place] == label_map, their_regions[place], 0)
+        return region_map.astype(np.int32)
 
 
 def present_labels(label_map: NDArray[np.integer]) -> list[int]:
     """Label numbers that occur in ``label_map``, ascending, background (0) left out."""
     top = int(label_map.max())
-    found = find_labels(_narrow(label_map), top + 1) if top < 1 << 20 else np.unique(label_map)
+    if top < 1 << 20:
+        found = find_labels(_narrow(label_map), top + 1)
+    else:
+        found = fetch(array_module(label_map).unique(label_map))
     return [int(label) for label in found if label > 0]
 
 

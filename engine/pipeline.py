@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segreg.engine.arrays import Array, array_module, index_for, split_places
 from segreg.engine.backends import Backend
 from segreg.engine.background import flow_background, union_plan
+from segreg.engine.batches import RegionBatches, region_bytes
 from segreg.engine.canvases import Canvases, place_canvases
+from segreg.engine.device import HOST, Device
 from segreg.engine.geometry import spacing_of
 from segreg.engine.regions import RegionPlan, Side
 from segreg.engine.seams import SLIDING, Blending
@@ -31,7 +34,6 @@ from segreg.kernels import (
 FloatArray = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-CHUNK_CELLS = 2_200_000  # canvas cells at a time: bounds memory, keeps a batch near the caches
 MOST_CELLS = 6_500_000  # canvas cells of all regions together, in one pass
 FINE = 96  # cells per axis that sharpen the outline of a region of any size
 # Canvas cells per voxel that still sharpen a large region, and all regions taken as one.
@@ -75,6 +77,7 @@ class Pipeline:
 
     backend: Backend
     settings: dict[str, Any]
+    device: Device = HOST
 
     def displacement(
         self,
@@ -83,16 +86,21 @@ class Pipeline:
         watch: Stopwatch,
         progress: Progress | None = None,
         blending: Blending = SLIDING,
+        notes: list[str] | None = None,
     ) -> FloatArray:
-        """Fused displacement (1, 3, D, H, W), in voxels of the fixed grid, for a planned pair."""
+        """Fused displacement (1, 3, D, H, W), in voxels of the fixed grid, for a planned pair.
+
+        ``notes`` gets sentences about what was done unasked.
+        """
+        batches = RegionBatches(self.device, [] if notes is None else notes)
         with watch.stage("plan"):
             sizes = choose_sizes(plan.fixed, self.settings, REGION_OVERSAMPLING)
             finest = self._place(plan, int(sizes.max()))
-        fields = self._register(plan, sizes, passes, watch, progress)
+        fields = self._register(plan, sizes, passes, batches, watch, progress)
         with watch.stage("fuse"):
             reach = blending.reach(len(plan.maps), _falloff(plan.fixed))
             distances = self._distances(plan, finest.field, float(np.max(reach)))
-        background = self._background(plan, finest, fields, distances, passes, watch)
+        background = self._background(plan, finest, fields, distances, passes, batches, watch)
         with watch.stage("fuse"):
             fused: FloatArray = fuse_fields(
                 plan.fixed.region_map,
@@ -113,6 +121,7 @@ class Pipeline:
         fields: FloatArray,
         distances: FloatArray,
         passes: int,
+        batches: RegionBatches,
         watch: Stopwatch,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """The background's map as ``fuse_fields`` takes it: field, to_field, to_voxel."""
@@ -123,7 +132,9 @@ class Pipeline:
             spacing = spacing_of(plan.fixed.affine)
             field = flow_background(fields, distances, canvases, start, spacing)
             finest = self._place(union, int(sizes.max()))
-        field = self._register(union, sizes, passes, watch, start=field, enough=UNION_ENOUGH)
+        field = self._register(
+            union, sizes, passes, batches, watch, start=field, enough=UNION_ENOUGH
+        )
         return field[0], finest.to_field[0], finest.to_voxel[0]
 
     def _place(self, plan: RegionPlan, size: int) -> Canvases:
@@ -136,6 +147,7 @@ class Pipeline:
         plan: RegionPlan,
         sizes: NDArray[np.intp],
         passes: int,
+        batches: RegionBatches,
         watch: Stopwatch,
         progress: Progress | None = None,
         start: FloatArray | None = None,
@@ -143,32 +155,32 @@ class Pipeline:
     ) -> FloatArray:
         """Displacement (K, 3, s, s, s) of all regions, in cells of the largest canvas's field.
 
-        Regions of one canvas size go together, few enough at a time to stay near the caches.
+        Regions of one canvas size go together, as many at a time as ``batches`` lets.
         ``start`` is where to start from, on any grid; None starts from the regions' maps alone.
         """
-        cells = int(sizes.max()) // self.settings["output"]["stride"]
-        fields = np.zeros((len(sizes), 3, cells, cells, cells), np.float32)
+        stride, channels = self.settings["output"]["stride"], len(self.settings["channels"])
+        cells = int(sizes.max()) // stride
+        xp = array_module(plan.fixed.image)
+        fields: FloatArray = xp.zeros((len(sizes), 3, cells, cells, cells), np.float32)
         if start is not None:
             fields[:] = _on_grid(start, cells)
         done = 0
         for size in np.unique(sizes) if passes else ():
             numbers = np.flatnonzero(sizes == size)
-            together = max(1, CHUNK_CELLS // int(size) ** 3)
             with watch.stage("plan"):
                 schedule = [int(min(s, size)) for s in self.settings["canvas"]]
                 levels = [self._place(plan, s) for s in schedule[:passes]]
                 levels += levels[-1:] * (passes - len(levels))
-            for first in range(0, len(numbers), together):
-                chunk = numbers[first : first + together]
-                fields[chunk] = self._register_chunk(
-                    plan,
-                    levels,
-                    chunk,
-                    None if start is None else start[chunk],
-                    cells,
-                    enough,
-                    watch,
-                )
+
+            def work(
+                chunk: NDArray[np.intp], levels: list[Canvases] = levels
+            ) -> FloatArray:
+                begin = None if start is None else _take(start, chunk)
+                return self._register_chunk(plan, levels, chunk, begin, cells, enough, watch)
+
+            each = region_bytes(channels, int(size), int(size) // stride, cells)
+            for chunk, registered in batches.run(numbers, int(size) ** 3, each, work):
+                _put(fields, chunk, registered)
                 done += len(chunk)
                 if progress is not None:
                     progress(done, len(sizes))
@@ -188,40 +200,45 @@ class Pipeline:
 
         A region whose outlines already match is done before the last pass.
         """
+        xp = array_module(plan.fixed.image)
         place = np.arange(len(active))
-        reached = np.zeros((len(active), 3, cells, cells, cells), np.float32)
-        size, regions = 0, np.empty(0, np.float32)
+        reached: FloatArray = xp.zeros((len(active), 3, cells, cells, cells), np.float32)
+        size, regions = 0, xp.empty(0, np.float32)
         for step, canvases in enumerate(levels):
             with watch.stage("gather"):
                 if canvases.canvas != size:
                     size = canvases.canvas
                     shape = (len(active), len(self.settings["channels"]), size, size, size)
-                    regions = np.empty(shape, np.float32)
+                    regions = xp.empty(shape, np.float32)
                     self._gather("fixed", plan.fixed, canvases, active, regions)
                 here = None if field is None else _on_grid(field, canvases.field)
                 # The moving image is always sampled on its own grid, through all maps so far.
                 self._gather("moving", plan.moving, canvases, active, regions, here)
                 if step and field is not None and here is not None:
-                    going = self._overlap(regions) < enough
-                    if not going.all():
-                        reached[place[~going]] = _on_grid(field[~going], cells)
+                    ready, going = split_places(self._overlap(regions) >= enough)
+                    if len(ready):
+                        _put(reached, place[ready], _on_grid(_take(field, ready), cells))
                         active, place = active[going], place[going]
-                        field, here, regions = field[going], here[going], regions[going]
+                        field, here, regions = (
+                            _take(array, going) for array in (field, here, regions)
+                        )
                     if not len(active):
                         return reached
             with watch.stage("infer"):
                 vectors = self.backend.infer(regions)
             with watch.stage("integrate"):
-                before = np.zeros_like(vectors) if here is None else here
+                before = xp.zeros_like(vectors) if here is None else here
                 after, sound = self._advance(before, vectors, regions, plan.fixed.image.shape)
-                if not sound.all():  # a pass that would fold its region is the last, and not taken
-                    reached[place[~sound]] = _on_grid(before[~sound], cells)
-                    active, place, regions = active[sound], place[sound], regions[sound]
+                field = after
+                going, ready = split_places(sound)
+                if len(ready):  # a pass that would fold its region is the last, and not taken
+                    _put(reached, place[ready], _on_grid(_take(before, ready), cells))
+                    active, place = active[going], place[going]
+                    field, regions = _take(after, going), _take(regions, going)
                 if not len(active):
                     return reached
-                field = after[sound]
         if field is not None:
-            reached[place] = _on_grid(field, cells)
+            _put(reached, place, _on_grid(field, cells))
         return reached
 
     def _overlap(self, regions: FloatArray) -> NDArray[np.float64]:
@@ -248,9 +265,10 @@ class Pipeline:
             retry = np.flatnonzero(~sound)
             if not len(retry):
                 break
-            shorter = self._to_displacement(vectors[retry], fixed_shape, share)
-            after[retry] = compose(before[retry], shorter)
-            sound[retry] = ~self._folds(after[retry], regions[retry])
+            shorter = self._to_displacement(_take(vectors, retry), fixed_shape, share)
+            again = compose(_take(before, retry), shorter)
+            _put(after, retry, again)
+            sound[retry] = ~self._folds(again, _take(regions, retry))
         return after, sound
 
     def _folds(self, field: FloatArray, regions: FloatArray) -> NDArray[np.bool_]:
@@ -340,6 +358,14 @@ def _on_grid(field: FloatArray, cells: int) -> FloatArray:
         return field
     resampled: FloatArray = resample_field(field, (cells, cells, cells))
     return resampled
+
+
+def _take(batch: Array, places: NDArray[np.intp]) -> Array:
+    return batch[index_for(batch, places)]
+
+
+def _put(batch: Array, places: NDArray[np.intp], values: Array) -> None:
+    batch[index_for(batch, places)] = values
 
 
 def _falloff(fixed: Side) -> float:

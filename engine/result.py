@@ -33,12 +33,15 @@ class Provenance:
     backend_version: str
     precision: str
     threads: int
+    """CPU threads of the kernels; 0 where they ran on a GPU."""
     passes: int
     interpolation: str
     blend: tuple[tuple[str, str], ...]
     """Regions whose fields were asked to blend, by name."""
     blend_mm: float
     repair: bool
+    device: str = "cpu"
+    """What computed it: ``cpu``, or the GPU's name."""
 
     def as_dict(self) -> dict[str, Any]:
         blend = [list(pair) for pair in self.blend]

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from segreg.engine.arrays import Array
 from segreg.engine.backends import Backend, CudaOptions, open_backend
 from segreg.engine.compatibility import check_placement, choose_backend
+from segreg.engine.conveyor import Job, overlap, stages_of, whole
+from segreg.engine.device import HOST, Delivery, open_device, split_memory, use_gpu
 from segreg.engine.errors import InputError
 from segreg.engine.field import Field
 from segreg.engine.geometry import grid_map
 from segreg.engine.labels import Groups, LabelScheme, make_scheme
 from segreg.engine.package import open_package
 from segreg.engine.pipeline import Pipeline, Progress
-from segreg.engine.quality import Thresholds, judge
+from segreg.engine.quality import Quality, Thresholds, judge
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.result import Provenance, Result
 from segreg.engine.seams import (
@@ -41,9 +45,19 @@ from segreg.engine.volume import (
     check_same_grid,
     join_notes,
 )
-from segreg.kernels import get_threads, hold_memory, kept_memory, warp, warp_labels
+from segreg.kernels import hold_memory, warp, warp_labels
 
 INTERPOLATIONS = ("linear", "nearest", "cubic")
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A pair once it is computed; its arrays are on their way."""
+
+    delivery: Delivery
+    quality: Quality
+    folds_repaired: int
+    notes: tuple[str, ...]
 
 
 class Engine:
@@ -59,12 +73,20 @@ class Engine:
     passes : how often the network is asked per region; None takes the package's number.
     threads : CPU threads of the network; None leaves it to the backend.
     options : how a backend of the GPU loads the network; see ``open_backend``.
+    gpu_memory : what network and arrays may take of the GPU, in bytes or as ``"4GiB"``; None sets
+        no bound. Less memory means smaller batches of regions, and the same result.
     keyring : file of public keys (PEM); refuses a package that none of them signed.
+
+    Attributes
+    ----------
+    device : where pairs are computed: on the host, or on the GPU of the backend.
 
     Raises
     ------
-    PackageError, BackendError
+    PackageError, BackendError, InputError
     """
+
+    stopwatch: Callable[[], Stopwatch] = Stopwatch
 
     def __init__(
         self,
@@ -75,8 +97,10 @@ class Engine:
         threads: int | None = None,
         options: CudaOptions | None = None,
         keyring: str | Path | None = None,
+        gpu_memory: int | str | None = None,
     ) -> None:
-        with ExitStack() as resources:
+        budget, options = split_memory(gpu_memory, options)
+        with ExitStack() as resources, use_gpu(options):
             self.package = resources.enter_context(open_package(package, keyring=keyring))
             settings = self.package.settings
             self.passes = _checked_passes(settings["passes"] if passes is None else passes)
@@ -93,9 +117,11 @@ class Engine:
                     options=options,
                 )
                 resources.callback(self.backend.close)
-            if self.backend.device == "cpu":
+            self.device = open_device(self.backend, budget)
+            resources.callback(self.device.close)
+            if self.device is HOST:
                 resources.enter_context(hold_memory())
-            self._pipeline = Pipeline(self.backend, settings)
+            self._pipeline = Pipeline(self.backend, settings, self.device)
             self._resources = resources.pop_all()  # what fails above leaves nothing open
 
     def __enter__(self) -> Engine:
@@ -113,7 +139,7 @@ class Engine:
         """Free the network and unpacked files; the engine cannot be used afterwards."""
         self._resources.close()
 
-    @kept_memory()
+    @whole
     def register(
         self,
         moving: VolumeLike,
@@ -130,7 +156,7 @@ class Engine:
         repair: bool = True,
         thresholds: Thresholds | None = None,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> Job[Result]:
         """Register ``moving`` to ``fixed`` by their label maps.
 
         Parameters
@@ -151,6 +177,10 @@ class Engine:
         repair : open folds, by the least change in mm (``repair_folds``).
         progress : called with (regions done, regions in all).
 
+        Returns
+        -------
+        Result
+
         Raises
         ------
         InputError : something handed over cannot be used; the message says how to mend it.
@@ -161,28 +191,59 @@ class Engine:
                 f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, "
                 f"got {interpolation!r}."
             )
-        watch = Stopwatch()
+        watch = self.stopwatch()
         with watch.stage("read"):
             sides = {
                 "moving": moving, "fixed": fixed,
                 "moving labels": moving_labels, "fixed labels": fixed_labels,
             }
             volumes = _read(sides, geometry)
-        with watch.stage("plan"):
-            scheme = make_scheme(
-                volumes["moving labels"].array, volumes["fixed labels"].array,
-                groups=groups, select=labels,
+        with self._carrying("upload", watch):
+            parcel = self.device.upload({side: v.array for side, v in volumes.items()})
+        yield
+        with self.device.computing(parcel) as arrays:
+            with watch.stage("plan"):
+                scheme = make_scheme(
+                    arrays["moving labels"], arrays["fixed labels"], groups=groups, select=labels
+                )
+                blending = plan_blending(scheme, blend, blend_mm)
+            provenance = self._provenance(scheme, interpolation, blending, repair)
+            found = self._compute(
+                volumes, arrays, scheme, blending, provenance, thresholds, watch, progress
             )
-            blending = plan_blending(scheme, blend, blend_mm)
-            plan = _plan(volumes, scheme, self._pipeline.settings["initial_map"])
-        displacement = self._pipeline.displacement(plan, self.passes, watch, progress, blending)
-        provenance = self._provenance(scheme, interpolation, blending, repair)
-        return self._finish(volumes, scheme, plan, displacement, provenance, thresholds, watch)
+            arrays.clear()
+        yield
+        with self._carrying("download", watch):
+            results = found.delivery.wait()
+        grid = volumes["fixed"].affine
+        return Result(
+            moving=volumes["moving"],
+            fixed=volumes["fixed"],
+            fixed_labels=volumes["fixed labels"],
+            warped=Volume(results["warped"], grid, "warped"),
+            warped_labels=Volume(results["warped labels"], grid, "warped labels"),
+            displacement=Field(results["displacement"], grid),
+            jacobian=results["jacobian"],
+            quality=found.quality,
+            provenance=provenance,
+            notes=(
+                *self.package.notes,
+                *join_notes(volumes.values()),
+                *scheme.notes,
+                *self.backend.notes,
+                *found.notes,
+            ),
+            watch=watch,
+            folds_repaired=found.folds_repaired,
+        )
 
     def register_many(
         self, pairs: Iterable[Mapping[str, Any] | Sequence[VolumeLike]], **options: Any
     ) -> Iterator[Result]:
-        """Register pair after pair, reading the next while the current one is computed.
+        """Register pair after pair: the next is read while one is computed.
+
+        The last is handed over meanwhile, and the next is under way while the one before is looked
+        at or saved. ``progress`` is called from another thread.
 
         Parameters
         ----------
@@ -190,29 +251,32 @@ class Engine:
             arguments of ``register``.
         options : arguments of ``register`` for all pairs.
         """
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead = None
-            for pair in pairs:
-                arguments = _arguments(pair, options)
-                coming = reader.submit(_read_ahead, arguments)
-                if ahead is not None:
-                    yield self.register(**ahead.result())
-                ahead = coming
-            if ahead is not None:
-                yield self.register(**ahead.result())
+        return overlap(self._job(pair, options) for pair in pairs)
 
-    def _finish(
+    def _job(
+        self, pair: Mapping[str, Any] | Sequence[VolumeLike], options: dict[str, Any]
+    ) -> Job[Result]:
+        result: Result = yield from stages_of(self.register)(**_arguments(pair, options))
+        return result
+
+    def _compute(
         self,
         volumes: dict[str, Volume],
+        arrays: dict[str, Array],
         scheme: LabelScheme,
-        plan: RegionPlan,
-        displacement: Any,
+        blending: Blending,
         provenance: Provenance,
         thresholds: Thresholds | None,
         watch: Stopwatch,
-    ) -> Result:
-        moving, fixed, moving_labels = (
-            volumes["moving"], volumes["fixed"], volumes["moving labels"],
+        progress: Progress | None,
+    ) -> Computed:
+        """Everything between reading and handing over, on the arrays where they lie."""
+        moving, fixed = volumes["moving"], volumes["fixed"]
+        notes: list[str] = []
+        with watch.stage("plan"):
+            plan = _plan(volumes, arrays, scheme, self._pipeline.settings["initial_map"])
+        displacement = self._pipeline.displacement(
+            plan, self.passes, watch, progress, blending, notes
         )
         to_moving = grid_map(fixed.affine, moving.affine)
         folds_repaired = 0
@@ -220,9 +284,9 @@ class Engine:
             with watch.stage("repair"):
                 folds_repaired = repair_seams(displacement, plan, to_moving, fixed.spacing)
         with watch.stage("warp"):
-            image, mode = moving.array[None, None], provenance.interpolation
+            image, mode = arrays["moving"][None, None], provenance.interpolation
             warped = warp(image, displacement, affine=to_moving, mode=mode)[0, 0]
-            warped_labels = warp_labels(moving_labels.array, displacement, affine=to_moving)
+            warped_labels = warp_labels(arrays["moving labels"], displacement, affine=to_moving)
         with watch.stage("judge"):
             quality, jacobian = judge(
                 scheme,
@@ -236,25 +300,15 @@ class Engine:
                 float(np.prod(moving.spacing)) / 1000,
                 thresholds,
             )
-        return Result(
-            moving=moving,
-            fixed=fixed,
-            fixed_labels=volumes["fixed labels"],
-            warped=Volume(warped, fixed.affine, "warped"),
-            warped_labels=Volume(warped_labels, fixed.affine, "warped labels"),
-            displacement=Field(displacement[0], fixed.affine),
-            jacobian=jacobian,
-            quality=quality,
-            provenance=provenance,
-            notes=(
-                *self.package.notes,
-                *join_notes(volumes.values()),
-                *scheme.notes,
-                *self.backend.notes,
-            ),
-            watch=watch,
-            folds_repaired=folds_repaired,
-        )
+        results = {
+            "displacement": displacement[0], "warped": warped, "warped labels": warped_labels,
+            "jacobian": jacobian,
+        }  # fmt: skip
+        return Computed(self.device.download(results), quality, folds_repaired, tuple(notes))
+
+    def _carrying(self, stage: str, watch: Stopwatch) -> AbstractContextManager[None]:
+        """The stage of what crosses the bus; on the host nothing does."""
+        return nullcontext() if self.device is HOST else watch.stage(stage)
 
     def _provenance(
         self, scheme: LabelScheme, interpolation: str, blending: Blending, repair: bool
@@ -268,7 +322,8 @@ class Engine:
             backend=self.backend.name,
             backend_version=self.backend.library_version(),
             precision=self.backend.precision,
-            threads=get_threads(),
+            device=self.device.name,
+            threads=self.device.threads,
             passes=self.passes,
             interpolation=interpolation,
             blend=tuple((names[j], names[k]) for j, k in blending.pairs),
@@ -300,15 +355,14 @@ def _read(sides: dict[str, VolumeLike], geometry: str | None) -> dict[str, Volum
     return volumes
 
 
-def _plan(volumes: dict[str, Volume], scheme: LabelScheme, initial_map: str) -> RegionPlan:
+def _plan(
+    volumes: dict[str, Volume], arrays: dict[str, Array], scheme: LabelScheme, initial_map: str
+) -> RegionPlan:
     def measure(side: str) -> Side:
-        region_map = scheme.region_map(volumes[f"{side} labels"].array)
-        volume = volumes[side]
-        return Side.measure(volume.array, region_map, len(scheme), volume.affine)
+        region_map = scheme.region_map(arrays[f"{side} labels"])
+        return Side.measure(arrays[side], region_map, len(scheme), volumes[side].affine)
 
     return plan_regions(measure("moving"), measure("fixed"), initial_map)
-
-
 
 
 SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
@@ -321,9 +375,3 @@ def _arguments(pair: Mapping[str, Any] | Sequence[VolumeLike], options: dict[str
         given = ", ".join(pair) if isinstance(pair, Mapping) else f"{len(pair)} entries"
         raise InputError(f"pairs: expected {', '.join(SIDES)}, got {given}.")
     return {**options, **pair}
-
-
-def _read_ahead(arguments: dict[str, Any]) -> dict[str, Any]:
-    geometry = arguments.get("geometry")
-    read = {side: as_volume(arguments[side], geometry=geometry) for side in SIDES}
-    return {**arguments, **read}

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from segreg.engine.arrays import array_module
 from segreg.engine.errors import InputError
 from segreg.engine.labels import LabelScheme
 from segreg.engine.regions import RegionPlan
@@ -122,6 +123,7 @@ def repair_seams(
     """
     warped = warp_labels(plan.moving.region_map, displacement, affine=to_moving, mode="nearest")
     matched = warped == plan.fixed.region_map
-    freedom = np.where(matched, np.float32(MATCHED), np.float32(1))[None]
+    xp = array_module(displacement)
+    freedom = xp.where(matched, np.float32(MATCHED), np.float32(1))[None]
     _, folds = repair_folds(displacement, spacing=spacing, freedom=freedom, out=displacement)
     return folds[0] - folds[-1]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segreg.engine.arrays import array_module, fetch, index_for
 from segreg.kernels import integrate
 
 FloatArray = NDArray[np.float32]
@@ -33,10 +34,12 @@ def displacement_of(
     fixed_shape : voxels of the fixed image; along an axis of one voxel nothing moves.
     """
     if output["order"] == "xyz":
-        vectors = np.ascontiguousarray(vectors[:, ::-1])
+        vectors = array_module(vectors).ascontiguousarray(vectors[:, ::-1])
     if 1 in fixed_shape:
         vectors = vectors.copy()
-        vectors[:, [axis for axis, size in enumerate(fixed_shape) if size == 1]] = 0
+        for axis, size in enumerate(fixed_shape):
+            if size == 1:
+                vectors[:, axis] = 0
     if output["unit"] == "canvas_voxel":
         share /= output["stride"]
     if output["kind"] == "displacement":
@@ -52,7 +55,8 @@ def displacement_of(
 def steps_needed(velocity: FloatArray, scale: float, most: int) -> NDArray[np.intp]:
     """Squarings (k,) after which the first step of each velocity is no longer than ``LINEAR``."""
     axes = tuple(range(1, velocity.ndim))
-    longest = np.maximum(velocity.max(axis=axes), -velocity.min(axis=axes)) * abs(scale)
+    longest = np.maximum(fetch(velocity.max(axis=axes)), -fetch(velocity.min(axis=axes)))
+    longest *= abs(scale)
     halvings = np.ceil(np.log2(np.maximum(longest, LINEAR) / LINEAR))
     return np.asarray(np.minimum(halvings, most), np.intp)
 
@@ -66,8 +70,8 @@ def _by_steps(
     counts = np.unique(steps)
     if len(counts) == 1:
         return integrated(vectors, int(counts[0]))
-    out = np.empty_like(vectors)
+    out: FloatArray = array_module(vectors).empty_like(vectors)
     for count in counts:
-        chosen = np.flatnonzero(steps == count)
+        chosen = index_for(vectors, np.flatnonzero(steps == count))
         out[chosen] = integrated(vectors[chosen], int(count))
     return out

@@ -36,6 +36,16 @@ class CudaBackend(Backend):
 
     device = "cuda"
 
+    @property
+    def gpu(self) -> Gpu:
+        """The device it was loaded on."""
+        return self._gpu
+
+    @property
+    def arena(self) -> int:
+        """Bytes that its library may take beside CuPy's memory, as far as that is bounded."""
+        return 0
+
     @classmethod
     def obstacles(cls) -> list[str]:
         reason = describe_cupy()[1]

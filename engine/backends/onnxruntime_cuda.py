@@ -51,6 +51,10 @@ class OnnxRuntimeCudaBackend(CudaBackend):
     def precision(self) -> str:
         return self._precision
 
+    @property
+    def arena(self) -> int:
+        return self.options.memory or 0
+
     def _load(self, network: Path, threads: int | None) -> None:
         self._open_device()
         self._stream = self._cupy.cuda.Stream(non_blocking=True)

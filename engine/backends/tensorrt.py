@@ -63,7 +63,7 @@ class TensorRTBackend(CudaBackend):
         gpu = self._open_device()
         library = importlib.import_module(self.library)
         self._file = read_onnx(network)
-        self._cache = EngineCache(cache_folder(), self.notes)
+        self._cache = EngineCache(self.options.cache or cache_folder(), self.notes)
         self._own_files = f"{self.library}-{library.__version__}-{file_part(gpu.name)}"
         key = self._key(self._file, library, gpu)
 

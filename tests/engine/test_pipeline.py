@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segreg.engine import pipeline as pipeline_module
+from segreg.engine import device as device_module
 from segreg.engine.canvases import place_canvases
 from segreg.engine.geometry import apply_map, index_to_world, make_affine, world_to_index
 from segreg.engine.pipeline import FINE, MOST_CELLS, SIZE_STEP, Pipeline, choose_sizes
@@ -264,7 +264,7 @@ class TestIndependence:
     ) -> None:
         fields = []
         for regions in (1, 2, 8):
-            monkeypatch.setattr(pipeline_module, "CHUNK_CELLS", regions * 16**3)
+            monkeypatch.setattr(device_module, "HOST_CELLS", regions * 16**3)
             fields.append(register(three, looking, passes))
         for field in fields[1:]:
             np.testing.assert_array_equal(field, fields[0])
@@ -383,7 +383,7 @@ class TestSizes:
 
 
 def test_progress_counts_regions(three: RegionPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline_module, "CHUNK_CELLS", 2 * 16**3)
+    monkeypatch.setattr(device_module, "HOST_CELLS", 2 * 16**3)
     seen: list[tuple[int, int]] = []
     register(three, looking, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(2, 3), (3, 3)]

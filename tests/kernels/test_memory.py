@@ -19,7 +19,10 @@ def handler_of(array: np.ndarray) -> str:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
+def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if no engine of another test were open."""
+    monkeypatch.setattr(_memory, "_holders", 0)
+    compiled().keep_memory(0)
     yield
     assert compiled().kept_memory() == 0
 

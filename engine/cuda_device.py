@@ -1,0 +1,152 @@
+"""A GPU as the engine uses it: one stream to compute, one each way to copy, pinned host memory.
+
+Memory belongs to the stream that it was allocated on: CuPy hands a freed block to the next who asks
+on that stream, without waiting. So the stream that uploads waits for the computing before blocks of
+a pair come back to it, and results are freed once their copy is over.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segreg.engine.arrays import Array
+from segreg.engine.backends.cuda import current_gpu
+from segreg.engine.device import Delivery, Device, Parcel
+
+# Bytes of pinned memory that results may hold while somebody keeps them. What is beyond is copied:
+# pinned memory is taken from the whole system.
+MOST_PINNED = 4 * 2**30
+SHARE = 0.8  # of what is free: the rest is for fragments, and for what is only estimated
+
+
+class CudaDevice(Device):
+    """CuPy's arrays on one GPU.
+
+    Parameters
+    ----------
+    number : of the device.
+    memory : bytes that arrays may take in all; None for no bound but the GPU's.
+    budget : what a sentence about memory calls the bound, the network's share included.
+    """
+
+    threads = 0
+
+    def __init__(
+        self, number: int, memory: int | None = None, budget: int | None = None
+    ) -> None:
+        self._cupy = importlib.import_module("cupy")
+        self._number, self._limit, self.budget = number, memory, budget
+        with self._cupy.cuda.Device(number):
+            self.name = current_gpu(self._cupy).name
+            self.stream, self._up, self._down = (
+                self._cupy.cuda.Stream(non_blocking=True) for _ in range(3)
+            )
+            if memory is None:
+                self._pool = self._cupy.get_default_memory_pool()
+            else:
+                self._pool = self._cupy.cuda.MemoryPool()
+                self._pool.set_limit(size=memory)
+        self._lent = 0
+        self._lock = threading.Lock()
+
+    def upload(self, arrays: Mapping[str, NDArray[Any]]) -> Parcel:
+        with self._on(self._up):
+            moved, staging = {}, []
+            for name, host in arrays.items():
+                pinned = self._pinned(host.shape, host.dtype)
+                pinned[...] = host
+                moved[name] = self._cupy.empty(host.shape, host.dtype)
+                moved[name].data.copy_from_host_async(pinned.ctypes.data, host.nbytes, self._up)
+                staging.append(pinned)
+            return Parcel(moved, self._up.record(), staging)
+
+    @contextmanager
+    def computing(self, parcel: Parcel) -> Iterator[dict[str, Array]]:
+        with self._on(self.stream):
+            self.stream.wait_event(parcel.ready)
+            try:
+                yield dict(parcel.arrays)
+            finally:
+                self._up.wait_event(self.stream.record())
+                parcel.arrays.clear()
+                parcel.ready.synchronize()  # long over, unless computing failed at once
+                parcel.staging.clear()
+
+    def download(self, arrays: Mapping[str, Array]) -> Delivery:
+        self._down.wait_event(self.stream.record())
+        landing = {}
+        for name, array in arrays.items():
+            source = self._cupy.ascontiguousarray(array)
+            if source is not array:
+                self._down.wait_event(self.stream.record())
+            target = self._pinned(source.shape, source.dtype)
+            source.data.copy_to_host_async(target.ctypes.data, source.nbytes, self._down)
+            landing[name] = source, target
+        there = self._down.record()
+
+        def wait() -> dict[str, NDArray[Any]]:
+            there.synchronize()
+            hosts = {name: self._lend(target) for name, (_, target) in landing.items()}
+            landing.clear()
+            return hosts
+
+        return Delivery(wait)
+
+    def most_regions(self, cells: int, bytes_each: int) -> int:
+        if self._limit is not None:
+            free = self._limit - self._pool.used_bytes()
+        else:
+            free = self._cupy.cuda.runtime.memGetInfo()[0] + self._pool.free_bytes()
+        return max(1, int(SHARE * free) // bytes_each)
+
+    def tidy(self) -> None:
+        self._pool.free_all_blocks()
+
+    def close(self) -> None:
+        with self._cupy.cuda.Device(self._number):
+            for stream in (self._up, self.stream, self._down):
+                stream.synchronize()
+            if self._limit is not None:
+                self._pool.free_all_blocks()
+
+    @contextmanager
+    def _on(self, stream: Any) -> Iterator[None]:
+        """This GPU, ``stream`` and this device's memory, for the thread that asks."""
+        with ExitStack() as inside:
+            inside.enter_context(self._cupy.cuda.Device(self._number))
+            inside.enter_context(stream)
+            if self._limit is not None:
+                inside.enter_context(self._cupy.cuda.using_allocator(self._pool.malloc))
+            yield
+
+    def _pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Host memory that is copied at once and meanwhile; CuPy's pool has it back in the end."""
+        count = int(np.prod(shape))
+        size = count * np.dtype(dtype).itemsize
+        step = 1 << max(size.bit_length() - 3, 9)  # few sizes, so that they are used again
+        memory = self._cupy.cuda.alloc_pinned_memory(-(-size // step) * step)
+        flat: NDArray[Any] = np.frombuffer(memory, dtype, count)
+        return flat.reshape(shape)
+
+    def _lend(self, pinned: NDArray[Any]) -> NDArray[Any]:
+        """``pinned`` as a result's own array, or a copy where too much is lent already."""
+        size = pinned.nbytes
+        with self._lock:
+            if self._lent + size > MOST_PINNED:
+                copied: NDArray[Any] = pinned.copy()
+                return copied
+            self._lent += size
+        weakref.finalize(pinned.base, self._returned, size)
+        return pinned
+
+    def _returned(self, size: int) -> None:
+        with self._lock:
+            self._lent -= size

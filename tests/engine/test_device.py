@@ -1,0 +1,219 @@
+"""A pair on a GPU: uploaded once, computed on one stream, fetched once, within its memory.
+
+The GPU is a strict stand-in on host memory with the CUDA sources behind it; tests marked ``gpu``
+run on the device itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segreg.engine import cuda_device
+from segreg.engine.errors import BackendError
+from segreg.engine.phantom import Phantom
+from segreg.engine.result import Result
+from segreg.engine.runtime import Engine
+from segreg.kernels import _machines
+from tests.engine.gpu_stand_ins import replace_libraries
+from tests.engine.pairs import BOXES, SHIFTED, cubes, pair_of, same, volumes
+from tests.engine.strict_cupy import StrictGpu
+from tests.kernels.conftest import Emulated
+
+WORST = 1e-2  # voxels: what a GPU's field may differ from a CPU's
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
+    return Emulated(tmp_path_factory.mktemp("emulated"))
+
+
+@pytest.fixture
+def gpu(kernels: Emulated, monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictGpu]:
+    pytest.importorskip("onnxruntime")
+    gpu = StrictGpu(kernels)
+    monkeypatch.setitem(sys.modules, "cupy", gpu.module)
+    replace_libraries(monkeypatch)
+    caches = _machines._cuda_machine, _machines._cuda_module, _machines._cuda_function
+    for cache in caches:
+        cache.cache_clear()
+    yield gpu
+    for cache in caches:
+        cache.cache_clear()
+
+
+def on_gpu(package: Path, **options: Any) -> Engine:
+    return Engine(package, backend="onnxruntime-cuda", **options)
+
+
+def volume_bytes(phantom: Phantom) -> tuple[list[int], list[int]]:
+    """Bytes of the inputs, and of the results."""
+    inputs = [volume.array.nbytes for volume in volumes(phantom)]
+    voxels, label = phantom.fixed.array.size, phantom.moving_labels.array.itemsize
+    return inputs, [12 * voxels, 4 * voxels, label * voxels, 4 * voxels]
+
+
+class HostRun:
+    """Registers on the host's arrays, with the kernels and the network that the stand-in has."""
+
+    def __init__(self, kernels: Emulated) -> None:
+        self.kernels = kernels
+
+    def __call__(self, package: Path, pair: Any, **options: Any) -> Result:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_machines, "_cpu_machine", lambda: self.kernels)
+            with Engine(package, backend="onnxruntime") as engine:
+                assert engine.device.name == "cpu"
+                return engine.register(*pair, **options)
+
+
+@pytest.fixture
+def on_host(kernels: Emulated) -> HostRun:
+    return HostRun(kernels)
+
+
+class TestOnStandIn:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"interpolation": "cubic", "repair": False},
+            {"interpolation": "nearest", "groups": {"one": [1, 2], "other": [5]}},
+            {"blend": "all", "labels": [2, 3]},
+        ],
+        ids=str,
+    )
+    def test_same_as_on_the_host_bit_for_bit(
+        self, gpu: StrictGpu, on_host: HostRun, looking_package: Path, small_phantom: Phantom,
+        options: dict[str, Any],
+    ) -> None:  # fmt: skip
+        with on_gpu(looking_package) as engine:
+            found = engine.register(*volumes(small_phantom), **options)
+        expected = on_host(looking_package, volumes(small_phantom), **options)
+        same(found, expected)
+        np.testing.assert_array_equal(found.jacobian, expected.jacobian)
+        assert (found.provenance.device, found.provenance.threads) == ("Strict GPU", 0)
+        assert {"upload", "download"} <= set(found.timings)
+        assert not {"upload", "download"} & set(expected.timings)
+
+    @pytest.mark.parametrize("kind", [np.int16, np.int32, "far"])
+    def test_any_label_numbers(
+        self, gpu: StrictGpu, on_host: HostRun, looking_package: Path, kind: Any
+    ) -> None:
+        maps = [cubes(*places).astype(np.int32) for places in (SHIFTED, BOXES)]
+        if kind == "far":  # too far for a table
+            maps = [np.where(labels > 0, labels * 3_000_000, 0) for labels in maps]
+        else:
+            maps = [labels.astype(kind) for labels in maps]
+        with on_gpu(looking_package) as engine:
+            found = engine.register(*pair_of(*maps))
+        same(found, on_host(looking_package, pair_of(*maps)))
+        assert found.warped_labels.array.max() == maps[0].max()
+
+    def test_one_slice_and_turned_components(
+        self, gpu: StrictGpu, on_host: HostRun, build_package: Any
+    ) -> None:
+        output = {"kind": "velocity", "unit": "canvas_voxel", "order": "xyz", "stride": 2}
+        package = build_package((0.5, -0.25, 1.0), output=output, passes=2)
+        flat = [
+            cubes(*((0, *place[1:]) for place in places), shape=(1, 24, 28))
+            for places in (SHIFTED, BOXES)
+        ]
+        with on_gpu(package) as engine:
+            found = engine.register(*pair_of(*flat))
+        same(found, on_host(package, pair_of(*flat)))
+        assert not found.displacement.displacement[0].any()
+
+    def test_like_the_kernels_of_the_cpu(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        with on_gpu(looking_package) as engine:
+            found = engine.register(*volumes(small_phantom))
+        with Engine(looking_package, backend="onnxruntime") as engine:
+            expected = engine.register(*volumes(small_phantom))
+        difference = found.displacement.displacement - expected.displacement.displacement
+        assert np.abs(difference).max() < WORST
+
+    def test_every_volume_crosses_the_bus_once(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        inputs, results = volume_bytes(small_phantom)
+        with on_gpu(looking_package) as engine:
+            for _ in range(2):  # the first also moves constants
+                gpu.log.clear()
+                engine.register(*volumes(small_phantom))
+                assert sorted(gpu.log.up) == sorted(inputs)
+                assert sorted(gpu.log.down) == sorted(results)
+                tables = [*gpu.log.small_up, *gpu.log.small_down]
+                assert not {*inputs, *results} & set(tables)
+                assert max(tables) < min(small_phantom.moving.array.nbytes, results[0]) / 3
+
+    def test_everything_is_launched_on_one_stream(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        with on_gpu(looking_package) as engine:
+            engine.register(*volumes(small_phantom))
+            stream = engine.device.stream  # type: ignore[attr-defined]
+            own = engine.backend._stream  # type: ignore[attr-defined]
+        assert {where for _, where in gpu.log.launches} == {stream}
+        assert len({name for name, _ in gpu.log.launches}) > 15
+        # The network's stream waits for the kernels, and they for it.
+        assert stream in own.waited_for
+        assert own in stream.waited_for
+
+    def test_the_next_upload_waits_for_memory_in_use(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        with on_gpu(looking_package) as engine:
+            device: Any = engine.device
+            engine.register(*volumes(small_phantom))
+            assert device._up in device.stream.waited_for  # before it computes
+            assert device.stream in device._up.waited_for  # before blocks come back to it
+            assert device.stream in device._down.waited_for
+
+    def test_nothing_is_left_on_the_gpu(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        with on_gpu(looking_package) as engine:
+            for _ in range(2):
+                engine.register(*volumes(small_phantom))
+                gc.collect()
+                assert gpu.default_pool.used < 2_000  # constants of the kernels
+            engine.backend._run = _fail  # type: ignore[method-assign]
+            with pytest.raises(BackendError, match="failed while running: the network fell over"):
+                engine.register(*volumes(small_phantom))
+            gc.collect()
+            assert gpu.default_pool.used < 2_000
+        assert gpu.default_pool.most > 1_000_000
+
+    def test_results_that_are_kept_lie_in_pinned_memory_up_to_a_bound(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(
+            cuda_device, "MOST_PINNED", 2 * sum(volume_bytes(small_phantom)[1])
+        )
+        with on_gpu(looking_package) as engine:
+            device: Any = engine.device
+            kept = [engine.register(*volumes(small_phantom)) for _ in range(3)]
+            assert device._lent == cuda_device.MOST_PINNED
+            pinned = [_is_pinned(gpu, result.warped.array) for result in kept]
+            assert pinned == [True, True, False]
+            for result in kept[1:]:
+                same(result, kept[0])
+            del kept, result
+            gc.collect()
+            assert device._lent == 0
+
+
+def _fail(regions: Any) -> Any:
+    raise RuntimeError("the network fell over")
+
+
+def _is_pinned(gpu: StrictGpu, array: np.ndarray) -> bool:
+    return any(begin <= array.ctypes.data < begin + size for begin, size in gpu.pinned)
