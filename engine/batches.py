@@ -39,12 +39,12 @@ class RegionBatches:
 
     Attributes
     ----------
-    share : of what should fit that is taken: one half once memory has run out.
+    most_bytes : of a batch, once memory has run out: half of what it ran out with.
     """
 
     device: Device = HOST
     notes: list[str] = field(default_factory=list)
-    share: float = 1.0
+    most_bytes: int | None = None
 
     def run(
         self, numbers: Numbers, cells: int, bytes_each: int, work: Callable[[Numbers], Array]
@@ -58,25 +58,27 @@ class RegionBatches:
         first = 0
         while first < len(numbers):
             most = self.device.most_regions(cells, bytes_each)
-            part = numbers[first : first + max(1, int(self.share * most))]
+            if self.most_bytes is not None:
+                most = max(1, min(most, self.most_bytes // bytes_each))
+            part = numbers[first : first + most]
             result, failure = None, ""
             try:
                 result = work(part)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.share < 1 or len(part) == 1:
+                if self.most_bytes is not None or len(part) == 1:
                     raise self._too_small(len(part), bytes_each) from error
                 failure = " ".join(str(error).split())
             if result is None:  # outside of the handler: the error holds on to what was computed
-                self._halve(len(part), failure)
+                self.device.tidy()
+                self.most_bytes = len(part) * bytes_each // 2
+                self._note(len(part), failure)
                 continue
             first += len(part)
             yield part, result
 
-    def _halve(self, count: int, failure: str) -> None:
-        self.share = 0.5
-        self.device.tidy()
+    def _note(self, count: int, failure: str) -> None:
         self.notes.append(
             f"memory ran out with {count} regions in one batch ({failure}); it was halved. Give a "
             "memory budget (--gpu-memory) that fits to be spared the attempt."

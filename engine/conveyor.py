@@ -6,10 +6,10 @@ of its own: while one job is computed, the next is read and the last is handed o
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -51,35 +51,44 @@ def overlap(jobs: Iterable[Job[T]]) -> Iterator[T]:
 
     Whoever stops early waits for the stages that are running; no further one is begun.
     """
-    with ExitStack() as resources:
-        workers = []
-        for _ in range(STAGES):
-            workers.append(ThreadPoolExecutor(max_workers=1))
-            resources.callback(workers[-1].shutdown, cancel_futures=True)
-        under_way: deque[Future[T]] = deque()
+    workers = [ThreadPoolExecutor(max_workers=1) for _ in range(STAGES)]
+    stopped = threading.Event()
+    under_way: deque[tuple[Job[T], Future[T]]] = deque()
+    try:
         for job in jobs:
-            resources.callback(job.close)
-            under_way.append(_start(job, workers))
+            under_way.append((job, _start(job, workers, stopped)))
             if len(under_way) > AHEAD:
-                yield under_way.popleft().result()
+                yield under_way.popleft()[1].result()
         while under_way:
-            yield under_way.popleft().result()
+            yield under_way.popleft()[1].result()
+    finally:
+        stopped.set()
+        for worker in workers:
+            worker.shutdown(cancel_futures=True)
+        for job, _ in under_way:
+            job.close()
 
 
-def _start(job: Job[T], workers: list[ThreadPoolExecutor]) -> Future[T]:
+def _start(
+    job: Job[T], workers: list[ThreadPoolExecutor], stopped: threading.Event
+) -> Future[T]:
+    """The stages of ``job``, each in the queue of its worker, each after the one before."""
+
+    def wait_for(before: Future[None] | None) -> None:
+        if before is not None:
+            before.result()
+        if stopped.is_set():
+            raise CancelledError
+
+    def step(before: Future[None] | None) -> None:
+        wait_for(before)
+        next(job)
+
+    def last_step(before: Future[None] | None) -> T:
+        wait_for(before)
+        return finish(job)
+
     before = None
     for worker in workers[:-1]:
-        before = worker.submit(_step, job, before)
-    return workers[-1].submit(_last_step, job, before)
-
-
-def _step(job: Job[T], before: Future[None] | None) -> None:
-    if before is not None:
-        before.result()
-    next(job)
-
-
-def _last_step(job: Job[T], before: Future[None] | None) -> T:
-    if before is not None:
-        before.result()
-    return finish(job)
+        before = worker.submit(step, before)
+    return workers[-1].submit(last_step, before)

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from segreg.engine.arrays import Array
 from segreg.engine.backends.cuda import current_gpu
 from segreg.engine.device import Delivery, Device, Parcel
+from segreg.engine.errors import BackendError
+from segreg.engine.memory import format_bytes
 
 # Bytes of pinned memory that results may hold while somebody keeps them. What is beyond is copied:
 # pinned memory is taken from the whole system.
@@ -58,27 +60,40 @@ class CudaDevice(Device):
         self._lock = threading.Lock()
 
     def upload(self, arrays: Mapping[str, NDArray[Any]]) -> Parcel:
+        try:
+            return self._send(arrays)
+        except MemoryError:  # another pair takes the room: once that is done there may be enough
+            return Parcel({}, waiting=dict(arrays))
+
+    def _send(self, arrays: Mapping[str, NDArray[Any]]) -> Parcel:
         with self._on(self._up):
-            moved, staging = {}, []
+            moved = {n: self._cupy.empty(host.shape, host.dtype) for n, host in arrays.items()}
+            staging = []
             for name, host in arrays.items():
                 pinned = self._pinned(host.shape, host.dtype)
                 pinned[...] = host
-                moved[name] = self._cupy.empty(host.shape, host.dtype)
                 moved[name].data.copy_from_host_async(pinned.ctypes.data, host.nbytes, self._up)
                 staging.append(pinned)
-            return Parcel(moved, self._up.record(), staging)
+            parcel = Parcel(moved, self._up.record(), staging)
+        weakref.finalize(parcel, parcel.ready.synchronize)  # a copy that nobody waits for
+        return parcel
 
     @contextmanager
     def computing(self, parcel: Parcel) -> Iterator[dict[str, Array]]:
-        with self._on(self.stream):
-            self.stream.wait_event(parcel.ready)
-            try:
-                yield dict(parcel.arrays)
-            finally:
-                self._up.wait_event(self.stream.record())
-                parcel.arrays.clear()
-                parcel.ready.synchronize()  # long over, unless computing failed at once
-                parcel.staging.clear()
+        try:
+            if parcel.waiting:
+                parcel = self._send(parcel.waiting)
+            with self._on(self.stream):
+                self.stream.wait_event(parcel.ready)
+                try:
+                    yield dict(parcel.arrays)
+                finally:
+                    self._up.wait_event(self.stream.record())
+                    parcel.arrays.clear()
+                    parcel.ready.synchronize()  # long over, unless computing failed at once
+                    parcel.staging.clear()
+        except MemoryError as error:
+            raise self._no_room(error) from error
 
     def download(self, arrays: Mapping[str, Array]) -> Delivery:
         self._down.wait_event(self.stream.record())
@@ -98,7 +113,9 @@ class CudaDevice(Device):
             landing.clear()
             return hosts
 
-        return Delivery(wait)
+        delivery = Delivery(wait)
+        weakref.finalize(delivery, there.synchronize)  # pinned memory is not given back before
+        return delivery
 
     def most_regions(self, cells: int, bytes_each: int) -> int:
         if self._limit is not None:
@@ -116,6 +133,17 @@ class CudaDevice(Device):
                 stream.synchronize()
             if self._limit is not None:
                 self._pool.free_all_blocks()
+
+    def _no_room(self, error: MemoryError) -> BackendError:
+        words = " ".join(str(error).split()) or "it does not say how much was asked for"
+        if self.budget is None:
+            mend = "Free memory of the GPU"
+        else:
+            mend = f"The budget is {format_bytes(self.budget)}: raise it (--gpu-memory)"
+        return BackendError(
+            f"out of memory on {self.name} for the volumes and fields of this pair: {words}. "
+            f"{mend}, register at a coarser spacing, or use a backend of the CPU."
+        )
 
     @contextmanager
     def _on(self, stream: Any) -> Iterator[None]:

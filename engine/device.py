@@ -35,11 +35,13 @@ class Parcel:
     ----------
     ready : event after which they have arrived; None if they were there.
     staging : host memory that is read until then.
+    waiting : what there was no room for yet, on the host.
     """
 
     arrays: dict[str, Array]
     ready: Any = None
     staging: list[Any] = field(default_factory=list)
+    waiting: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

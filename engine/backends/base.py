@@ -53,7 +53,8 @@ class Backend(ABC):
     ) -> None:
         if options is not None and self.device == "cpu":
             raise BackendError(
-                f"backend {self.name} runs on the CPU and takes no CudaOptions; leave them out."
+                f"backend {self.name} runs on the CPU and takes no CudaOptions; leave them "
+                "out (--gpu, --gpu-memory, --cuda-graph, --engine-cache)."
             )
         self.channels = channels
         self.canvas = canvas_range(canvas)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ import numpy as np
 import pytest
 
 from segreg.engine import cuda_device
-from segreg.engine.errors import BackendError
+from segreg.engine.backends import CudaOptions
+from segreg.engine.batches import region_bytes
+from segreg.engine.errors import BackendError, InputError
 from segreg.engine.phantom import Phantom
 from segreg.engine.result import Result
 from segreg.engine.runtime import Engine
-from segreg.kernels import _machines
+from segreg.kernels import _machines, sampling
 from tests.engine.gpu_stand_ins import replace_libraries
 from tests.engine.pairs import BOXES, SHIFTED, cubes, pair_of, same, volumes
-from tests.engine.strict_cupy import StrictGpu
+from tests.engine.strict_cupy import OutOfMemoryError, StrictGpu
 from tests.kernels.conftest import Emulated
 
 WORST = 1e-2  # voxels: what a GPU's field may differ from a CPU's
@@ -209,6 +212,154 @@ class TestOnStandIn:
             del kept, result
             gc.collect()
             assert device._lent == 0
+
+
+class TestMemory:
+    def test_a_budget_splits_the_batch_and_changes_nothing(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(sampling, "TABLE_BYTES", 1 << 16)
+        sizes: list[list[int]] = []
+        results = []
+        each = region_bytes(4, 16, 8, 8)
+        for budget in (None, 1 << 40, 2 * (FIXED + 3 * each), f"{2 * (FIXED + each)} B"):
+            with on_gpu(looking_package, gpu_memory=budget) as engine:
+                sizes.append(_shown(engine))
+                results.append(engine.register(*volumes(small_phantom)))
+                if budget is not None:
+                    # Half of it is the network's.
+                    assert engine.backend.options.memory == engine.device.budget // 2  # type: ignore[attr-defined]
+                    assert gpu.pools[-1].limit == engine.device.budget // 2  # type: ignore[operator]
+                    assert gpu.default_pool.used < 10_000
+                    assert gpu.pools[-1].most <= gpu.pools[-1].limit
+        assert sizes[0] == sizes[1] == [6, 1]
+        assert sizes[0] != sizes[2] != sizes[3]
+        assert sum(sizes[2]) == sum(sizes[3]) == 7
+        for result in results:
+            same(result, results[0])
+            assert not any("memory" in note for note in result.notes)
+
+    def test_memory_that_runs_out_halves_the_batch_once(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        with on_gpu(looking_package) as engine:
+            expected = engine.register(*volumes(small_phantom))
+            shown = _shown(engine, most=3)
+            found = engine.register(*volumes(small_phantom))
+            assert shown == [6, 3, 3, 1]
+            same(found, expected)
+            assert sum("6 regions in one batch" in note for note in found.notes) == 1
+            assert expected.notes == found.notes[:-1]
+            _shown(engine, most=2)
+            with pytest.raises(BackendError, match="out of memory on Strict GPU: 3 regions need"):
+                engine.register(*volumes(small_phantom))
+        gc.collect()
+        assert gpu.default_pool.used < 2_000
+
+    def test_a_pair_that_does_not_fit_at_all(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        for budget in ("400 KiB", "1 MiB"):  # too little for the volumes; for what comes of them
+            with (
+                on_gpu(looking_package, gpu_memory=budget) as engine,
+                pytest.raises(BackendError, match=r"out of memory on Strict GPU.*--gpu-memory"),
+            ):
+                engine.register(*volumes(small_phantom))
+
+    def test_a_budget_that_the_network_takes(self, gpu: StrictGpu, looking_package: Path) -> None:
+        with pytest.raises(InputError, match=r"expected more than the network's own 1 GiB, got"):
+            on_gpu(looking_package, gpu_memory="1GiB", options=CudaOptions(memory=1 << 30))
+
+    def test_a_budget_on_the_cpu(self, looking_package: Path, small_phantom: Phantom) -> None:
+        with Engine(looking_package, gpu_memory="1GiB") as engine:
+            assert any("gpu_memory: backend" in note for note in engine.backend.notes)
+        with pytest.raises(BackendError, match="runs on the CPU and takes no CudaOptions"):
+            Engine(looking_package, backend="onnxruntime", gpu_memory="1GiB")
+
+
+class TestMany:
+    def test_pair_after_pair_is_each_pair(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        other = pair_of(cubes(*SHIFTED), cubes(*BOXES))
+        pairs = [volumes(small_phantom), other] * 2
+        with on_gpu(looking_package) as engine:
+            expected = [engine.register(*pair) for pair in pairs[:2]] * 2
+            for found, alone in zip(engine.register_many(pairs), expected, strict=True):
+                same(found, alone)
+        gc.collect()
+        assert gpu.default_pool.used < 4_000
+
+    def test_the_next_pair_goes_up_while_one_is_computed(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        inputs, results = volume_bytes(small_phantom)
+        seen: list[tuple[int, int]] = []
+        both_up = threading.Event()
+
+        with on_gpu(looking_package) as engine:
+            run, upload = engine.backend._run, engine.device.upload
+
+            def slow(regions: Any) -> Any:
+                if not seen:
+                    assert both_up.wait(20), "the next pair was not uploaded meanwhile"
+                seen.append((len(gpu.log.up), len(gpu.log.down)))
+                return run(regions)
+
+            def noted(arrays: Any) -> Any:
+                parcel = upload(arrays)
+                if len(gpu.log.up) >= 2 * len(inputs):
+                    both_up.set()
+                return parcel
+
+            engine.backend._run = slow  # type: ignore[method-assign]
+            engine.device.upload = noted  # type: ignore[method-assign]
+            found = list(engine.register_many([volumes(small_phantom)] * 3))
+        assert seen[0] == (8, 0)
+        assert len(gpu.log.up) == 3 * len(inputs)
+        assert len(gpu.log.down) == 3 * len(results)
+        for result in found[1:]:
+            same(result, found[0])
+
+    def test_no_room_for_the_next_pair_yet(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom, monkeypatch: Any
+    ) -> None:
+        """It goes up when its turn comes."""
+        with on_gpu(looking_package) as engine:
+            expected = engine.register(*volumes(small_phantom))
+            device: Any = engine.device
+            send, readers = device._send, list[int]()
+
+            def full(arrays: Any) -> Any:
+                readers.append(threading.get_ident())
+                if readers[-1] == readers[0]:  # the thread that reads ahead
+                    raise OutOfMemoryError("Out of memory")
+                return send(arrays)
+
+            monkeypatch.setattr(device, "_send", full)
+            gpu.log.clear()
+            for found in engine.register_many([volumes(small_phantom)] * 2):
+                same(found, expected)
+            assert len(gpu.log.up) == 8
+            assert len(readers) == 4
+
+
+# Bytes of a small phantom's registration beside the batch, roughly.
+FIXED = 1_000_000
+
+
+def _shown(engine: Engine, most: int | None = None) -> list[int]:
+    """Sizes of the batches that the network is shown from now on; it has memory for ``most``."""
+    infer, sizes = engine.backend.infer, list[int]()
+
+    def noted(regions: Any) -> Any:
+        sizes.append(len(regions))
+        if most is not None and len(regions) > most:
+            raise BackendError("the backend failed while running") from OutOfMemoryError()
+        return infer(regions)
+
+    engine.backend.infer = noted  # type: ignore[method-assign]
+    return sizes
 
 
 def _fail(regions: Any) -> Any:

@@ -29,6 +29,7 @@ def doctor(as_json: options.AsJson = False) -> None:
 def _examine() -> dict[str, Any]:
     from segreg.engine.backends import availability
     from segreg.engine.errors import PackageError
+    from segreg.engine.gpu_path import describe_gpu_path
     from segreg.engine.machine import describe_cupy, describe_machine
     from segreg.engine.package import load_package, shipped_packages
     from segreg.engine.version import __version__
@@ -49,6 +50,7 @@ def _examine() -> dict[str, Any]:
             for b in availability()
         ],
         "cupy": dict(zip(("version", "reason"), describe_cupy(), strict=True)),
+        "gpu_path": asdict(describe_gpu_path()),
         "packages": packages,
     }
 
@@ -72,6 +74,7 @@ def _print_findings(findings: dict[str, Any]) -> None:
     for backend in findings["backends"]:
         table.add_row(f"backend {backend['name']}", _join(backend))
     table.add_row("CuPy", _join(findings["cupy"]))
+    table.add_row("GPU path", _gpu_path(findings["gpu_path"]))
     table.add_section()
     for package in findings["packages"]:
         table.add_row(f"package {package['name']}", package["version"] or package["fault"])
@@ -83,6 +86,17 @@ def _print_findings(findings: dict[str, Any]) -> None:
 def _join(found: dict[str, Any]) -> str:
     """Version and what stands in the way, as far as there are any."""
     return ", but ".join(part for part in (found["version"], found["reason"]) if part)
+
+
+def _gpu_path(path: dict[str, Any]) -> str:
+    """What a registration would use of a GPU, and what stands in the way."""
+    if path["device"] is None:
+        return f"none: {path['reason']}"
+    free, total = (console.number(path[name], 1) for name in ("free_memory_gib", "memory_gib"))
+    where = f"{path['device']}, {free} of {total} GiB free"
+    if path["backend"] is None:
+        return f"no network runs on the {where}: {path['reason']}"
+    return f"{path['backend']} on the {where}; engines are kept in {path['engine_cache']}"
 
 
 def _list_features(features: list[str] | tuple[str, ...] | None) -> str:

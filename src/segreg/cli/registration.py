@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from segreg.cli import console, options
+from segreg.cli import console, gpu, options
 
 
 def register(
@@ -61,6 +62,10 @@ def register(
     max_distance: options.MaxDistance = None,
     max_folding: options.MaxFolding = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    gpu_memory: gpu.GpuMemory = None,
+    gpu_number: gpu.GpuNumber = None,
+    cuda_graph: gpu.CudaGraph = False,
+    engine_cache: gpu.EngineCache = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -78,12 +83,21 @@ def register(
     if threads is not None:
         set_threads(threads)
     # Entered first: a folder that refuses is found before the work, not after it.
-    with (
-        OutputFolder(output),
-        Engine(
-            package, backend=backend, passes=passes, threads=threads, keyring=keyring
-        ) as engine,
-    ):
+    with ExitStack() as opened:
+        opened.enter_context(OutputFolder(output))
+        with console.show_phases(quiet=quiet) as building:
+            loading = gpu.cuda_options(backend, gpu_number, cuda_graph, engine_cache, building)
+            engine = opened.enter_context(
+                Engine(
+                    package,
+                    backend=backend,
+                    passes=passes,
+                    threads=threads,
+                    options=loading,
+                    keyring=keyring,
+                    gpu_memory=gpu_memory,
+                )
+            )
         if engine.package.intended_use:
             console.say(f"Intended use: {engine.package.intended_use}", quiet=quiet)
         with console.show_progress("Registering regions", quiet=quiet) as progress:
