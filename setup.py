@@ -45,6 +45,7 @@ setup(
         "segreg.cli",
         "segreg.engine",
         "segreg.engine.backends",
+        "segreg.engine.placements",
         "segreg.export",
         "segreg.kernels",
         "segreg.kernels.reference",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from segreg.engine.backends import Backend, CudaOptions, open_backend
-from segreg.engine.compatibility import check_placement, choose_backend
+from segreg.engine.compatibility import choose_backend
 from segreg.engine.errors import InputError
 from segreg.engine.field import Field
 from segreg.engine.geometry import grid_map
 from segreg.engine.labels import Groups, LabelScheme, make_scheme
 from segreg.engine.package import open_package
 from segreg.engine.pipeline import Pipeline, Progress
+from segreg.engine.placements import canvas_sizes
 from segreg.engine.quality import Thresholds, judge
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.result import Provenance, Result
@@ -80,7 +82,6 @@ class Engine:
             self.package = resources.enter_context(open_package(package, keyring=keyring))
             settings = self.package.settings
             self.passes = _checked_passes(settings["passes"] if passes is None else passes)
-            check_placement(self.package)
             if isinstance(backend, Backend):
                 self.backend = backend
             else:
@@ -89,7 +90,7 @@ class Engine:
                     self.package.network,
                     channels=len(settings["channels"]),
                     threads=threads,
-                    canvas=settings["canvas"],
+                    canvas=canvas_sizes(settings),
                     options=options,
                 )
                 resources.callback(self.backend.close)
@@ -247,6 +248,7 @@ class Engine:
                 *self.package.notes,
                 *join_notes(volumes.values()),
                 *scheme.notes,
+                *self._pipeline.notes(plan),
                 *self.backend.notes,
             ),
             watch=watch,
@@ -303,9 +305,8 @@ def _plan(volumes: dict[str, Volume], scheme: LabelScheme, initial_map: str) -> 
         volume = volumes[side]
         return Side.measure(volume.array, region_map, len(scheme), volume.affine)
 
-    return plan_regions(measure("moving"), measure("fixed"), initial_map)
-
-
+    plan = plan_regions(measure("moving"), measure("fixed"), initial_map)
+    return replace(plan, names=scheme.names)
 
 
 SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
