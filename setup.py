@@ -46,6 +46,7 @@ setup(
         "segreg.cli",
         "segreg.engine",
         "segreg.engine.backends",
+        "segreg.engine.placements",
         "segreg.export",
         "segreg.kernels",
         "segreg.kernels.reference",

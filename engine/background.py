@@ -33,7 +33,8 @@ MOST_STEPS = 8
 def union_plan(plan: RegionPlan) -> RegionPlan:
     """The plan of one region that holds all of ``plan``, starting from the global affine."""
     maps = plan.background[None]
-    return RegionPlan(plan.moving.union(), plan.fixed.union(), maps, plan.background)
+    names = ("all regions together",)
+    return RegionPlan(plan.moving.union(), plan.fixed.union(), maps, plan.background, names)
 
 
 def flow_background(
@@ -43,20 +44,20 @@ def flow_background(
     union: Canvases,
     spacing: NDArray[np.float64],
 ) -> FloatArray:
-    """Displacement (1, 3, s, s, s) of the union, in cells of its field, that the flow leads to.
+    """Displacement (1, 3, d, h, w) of the union, in cells of its field, that the flow leads to.
 
     Parameters
     ----------
-    fields, distances : (K, 3, s, s, s) displacement in field cells, (K, s, s, s) mm to the region.
+    fields, distances : (K, 3, d, h, w) displacement in field cells, (K, d, h, w) mm to the region.
     regions, union : canvases of the regions and of their union.
     spacing : (3,) mm of the fixed grid.
     """
     xp = array_module(fields)
     source, target = _surface_points(fields, distances, regions)
     if not len(source):  # all regions slip through their canvases' cells
-        still: FloatArray = xp.zeros((1, 3, *(union.field,) * 3), np.float32)
+        still: FloatArray = xp.zeros((1, 3, *union.field), np.float32)
         return still
-    cells = np.indices((union.field,) * 3).reshape(3, -1).T
+    cells = np.indices(union.field).reshape(3, -1).T
     to_field = union.to_field[0].astype(np.float64)
     voxels = (cells - to_field[:, 3]) / np.diagonal(to_field)
     affine = union.background.astype(np.float64)
@@ -69,7 +70,7 @@ def flow_background(
     # The union's map is to_voxel (q + u): undo to_voxel to get q + u.
     to_voxel = union.to_voxel[0].astype(np.float64)
     arrived = (moved / spacing - to_voxel[:, 3]) @ np.linalg.inv(to_voxel[:, :3]).T
-    displacement = (arrived - cells).T.reshape(1, 3, *(union.field,) * 3)
+    displacement = (arrived - cells).T.reshape(1, 3, *union.field)
     field: FloatArray = xp.asarray(np.ascontiguousarray(displacement, np.float32))
     return field
 
@@ -149,7 +150,7 @@ def _surface_points(
 
 
 def _surfaces(inside: Any) -> list[NDArray[np.intp]]:
-    """Cells (n, 3) of each of the K regions ``inside`` (K, s, s, s) with a face neighbour outside
+    """Cells (n, 3) of each of the K regions ``inside`` (K, d, h, w) with a face neighbour outside
     it; the grid's border counts as outside."""
     count, *grid = inside.shape
     xp, numbers = array_module(inside), np.arange(1, count + 1, dtype=np.int32)

@@ -20,17 +20,16 @@ CANVASES = 2  # batches of canvases alive at once: one of them for regions that 
 FIELDS = 9  # fields of a region alive at once: vectors, before, after, shorter ones, scratch ...
 
 
-def region_bytes(channels: int, size: int, field_cells: int, result_cells: int) -> int:
+def region_bytes(channels: int, canvas_cells: int, field_cells: int, result_cells: int) -> int:
     """Memory of one region on its way through the passes, the network's own left out.
 
     Parameters
     ----------
-    size, field_cells, result_cells : cells per axis of its canvas, of the field there, and of the
+    canvas_cells, field_cells, result_cells : cells of its canvas, of the field there, and of the
         field that is kept.
     """
-    return FLOAT * (
-        CANVASES * channels * size**3 + 3 * FIELDS * field_cells**3 + 3 * result_cells**3
-    )
+    floats = CANVASES * channels * canvas_cells + 3 * FIELDS * field_cells + 3 * result_cells
+    return FLOAT * floats
 
 
 @dataclass

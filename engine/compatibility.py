@@ -3,21 +3,8 @@
 from __future__ import annotations
 
 from segreg.engine.backends import availability
-from segreg.engine.errors import BackendError, PackageError
+from segreg.engine.errors import BackendError
 from segreg.engine.package import Package
-
-PLACEMENTS = ("region",)  # what the pipeline can do
-
-
-def check_placement(package: Package) -> None:
-    """Refuse a package whose network must be shown something this engine cannot show."""
-    placement = package.settings["placement"]
-    if placement not in PLACEMENTS:
-        raise PackageError(
-            f"package {package.name}: its network is shown regions by placement {placement!r}, "
-            f"and this version of segreg does {', '.join(map(repr, PLACEMENTS))} only. Use a newer "
-            "segreg, or a package made for regions."
-        )
 
 
 def choose_backend(package: Package, asked: str | None) -> str | None:

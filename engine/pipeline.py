@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +19,8 @@ from segreg.engine.batches import RegionBatches, region_bytes
 from segreg.engine.canvases import Canvases, place_canvases
 from segreg.engine.device import HOST, Device
 from segreg.engine.geometry import spacing_of
+from segreg.engine.placements import Layout, Placement, make_placement
+from segreg.engine.placements.layout import on_grid, shape_of
 from segreg.engine.regions import RegionPlan, Side
 from segreg.engine.seams import SLIDING, Blending
 from segreg.engine.timing import Stopwatch
@@ -27,19 +31,13 @@ from segreg.kernels import (
     distance_to_mask,
     fuse_fields,
     gather_regions,
-    resample_field,
     soft_dice,
 )
 
 FloatArray = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-MOST_CELLS = 6_500_000  # canvas cells of all regions together, in one pass
-FINE = 96  # cells per axis that sharpen the outline of a region of any size
-# Canvas cells per voxel that still sharpen a large region, and all regions taken as one.
-REGION_OVERSAMPLING = 14.0
-UNION_OVERSAMPLING = 2.7
-SIZE_STEP = 16  # canvases are multiples of the network's coarsest cell
+FLOW_CELLS = 64  # per axis of the grid that the background starts from
 FALLOFF = 0.006  # reach of a region's map into the background, share of the labelled diagonal
 # Soft Dice on the canvas from which further passes gain nothing worth their time.
 ENOUGH = 0.993
@@ -47,28 +45,6 @@ UNION_ENOUGH = 0.985  # its outlines are the regions' outlines, which their own 
 MOST_FOLDED = 0.001  # share of a region's cells whose Jacobian may be <= 0 after a pass
 SHORTER_STEPS = (0.5, 0.25)  # of a pass whose whole step would fold its region
 COVERED = 0.05  # a field cell counts as part of the region from this share of mask on
-
-
-def choose_sizes(
-    fixed: Side, settings: dict[str, Any], oversampling: float
-) -> NDArray[np.intp]:
-    """Cells per axis of the finest canvas of each region (K,).
-
-    A canvas has ``FINE`` cells per axis, or ``oversampling`` cells per voxel if that is more. If
-    all together would exceed ``MOST_CELLS``, all shrink by one factor: the time of a pair stays
-    bounded however finely it is labelled. Never less than the package's smallest canvas nor more
-    than its largest.
-    """
-    smallest, largest = min(settings["canvas"]), max(settings["canvas"])
-    extent = (fixed.stats.high[1:] - fixed.stats.low[1:]).astype(float)
-    voxels = np.prod(extent + 2 * np.maximum(extent * settings["margin"], 1), axis=1)
-    wanted = np.clip((oversampling * voxels) ** (1 / 3), FINE, largest)
-    while True:
-        sizes = np.rint(wanted / SIZE_STEP).astype(np.intp) * SIZE_STEP
-        sizes = np.clip(sizes, smallest, largest)
-        if (sizes**3).sum() <= MOST_CELLS or (sizes == smallest).all():
-            return np.asarray(sizes)
-        wanted *= 0.97
 
 
 @dataclass(frozen=True)
@@ -94,12 +70,18 @@ class Pipeline:
         """
         batches = RegionBatches(self.device, [] if notes is None else notes)
         with watch.stage("plan"):
-            sizes = choose_sizes(plan.fixed, self.settings, REGION_OVERSAMPLING)
-            finest = self._place(plan, int(sizes.max()))
-        fields = self._register(plan, sizes, passes, batches, watch, progress)
+            plan = self._shown(plan)
+            layout = self.placement.lay_out(plan)
+            batches.notes.extend(layout.all_notes(self.placement.stride))
+            cells = layout.fused_cells(self.placement.stride)
+            finest = place_canvases(plan, layout.fused_boxes(self.placement.stride), cells)
+        fields = self._register(plan, layout, passes, batches, watch, progress)
+        if self.placement.whole:
+            with watch.stage("fuse"):
+                return _spread(plan.fixed, fields, finest)
         with watch.stage("fuse"):
             reach = blending.reach(len(plan.maps), _falloff(plan.fixed))
-            distances = self._distances(plan, finest.field, float(np.max(reach)))
+            distances = self._distances(plan, finest, float(np.max(reach)))
         background = self._background(plan, finest, fields, distances, passes, batches, watch)
         with watch.stage("fuse"):
             fused: FloatArray = fuse_fields(
@@ -114,6 +96,14 @@ class Pipeline:
             )
         return fused
 
+    @cached_property
+    def placement(self) -> Placement:
+        return make_placement(self.settings)
+
+    def _shown(self, plan: RegionPlan) -> RegionPlan:
+        """``plan`` as the network is to see it: all regions as one if one field does for all."""
+        return union_plan(plan) if self.placement.whole else plan
+
     def _background(
         self,
         plan: RegionPlan,
@@ -126,26 +116,25 @@ class Pipeline:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """The background's map as ``fuse_fields`` takes it: field, to_field, to_voxel."""
         with watch.stage("background"):
-            union = union_plan(plan)
-            sizes = choose_sizes(union.fixed, self.settings, UNION_OVERSAMPLING)
-            start = self._place(union, self.settings["canvas"][0])
+            union, stride = union_plan(plan), self.placement.stride
+            layout = self.placement.lay_out(union)
+            batches.notes.extend(layout.all_notes(stride))
+            first = self.placement.levels(shape_of(layout.shapes[0]), 1)[0]
+            coarse = np.minimum(np.array(first) // stride, FLOW_CELLS)
+            start = place_canvases(union, layout.boxes, shape_of(coarse))
             spacing = spacing_of(plan.fixed.affine)
             field = flow_background(fields, distances, canvases, start, spacing)
-            finest = self._place(union, int(sizes.max()))
+            boxes = layout.fused_boxes(stride)
+            finest = place_canvases(union, boxes, layout.fused_cells(stride))
         field = self._register(
-            union, sizes, passes, batches, watch, start=field, enough=UNION_ENOUGH
+            union, layout, passes, batches, watch, start=field, enough=UNION_ENOUGH
         )
         return field[0], finest.to_field[0], finest.to_voxel[0]
-
-    def _place(self, plan: RegionPlan, size: int) -> Canvases:
-        return place_canvases(
-            plan, size, self.settings["output"]["stride"], self.settings["margin"]
-        )
 
     def _register(
         self,
         plan: RegionPlan,
-        sizes: NDArray[np.intp],
+        layout: Layout,
         passes: int,
         batches: RegionBatches,
         watch: Stopwatch,
@@ -153,71 +142,73 @@ class Pipeline:
         start: FloatArray | None = None,
         enough: float = ENOUGH,
     ) -> FloatArray:
-        """Displacement (K, 3, s, s, s) of all regions, in cells of the largest canvas's field.
+        """Displacement (K, 3, d, h, w) of all regions, in cells of ``layout``'s fused fields.
 
-        Regions of one canvas size go together, as many at a time as ``batches`` lets.
+        Regions of one canvas shape go together, as many at a time as ``batches`` lets.
         ``start`` is where to start from, on any grid; None starts from the regions' maps alone.
         """
-        stride, channels = self.settings["output"]["stride"], len(self.settings["channels"])
-        cells = int(sizes.max()) // stride
+        stride, channels = self.placement.stride, len(self.settings["channels"])
+        cells = layout.fused_cells(stride)
         xp = array_module(plan.fixed.image)
-        fields: FloatArray = xp.zeros((len(sizes), 3, cells, cells, cells), np.float32)
+        fields: FloatArray = xp.zeros((len(layout.shapes), 3, *cells), np.float32)
         if start is not None:
-            fields[:] = _on_grid(start, cells)
+            fields[:] = on_grid(start, cells)
         done = 0
-        for size in np.unique(sizes) if passes else ():
-            numbers = np.flatnonzero(sizes == size)
+        for shape in np.unique(layout.shapes, axis=0) if passes else ():
+            numbers = np.flatnonzero((layout.shapes == shape).all(axis=1))
             with watch.stage("plan"):
-                schedule = [int(min(s, size)) for s in self.settings["canvas"]]
-                levels = [self._place(plan, s) for s in schedule[:passes]]
-                levels += levels[-1:] * (passes - len(levels))
+                schedule = self.placement.levels(shape_of(shape), passes)
+                placed = {s: place_canvases(plan, layout.boxes, s, stride) for s in set(schedule)}
+                levels = [placed[s] for s in schedule]
 
             def work(
                 chunk: NDArray[np.intp], levels: list[Canvases] = levels
             ) -> FloatArray:
                 begin = None if start is None else _take(start, chunk)
-                return self._register_chunk(plan, levels, chunk, begin, cells, enough, watch)
+                return self._register_chunk(plan, layout, levels, chunk, begin, enough, watch)
 
-            each = region_bytes(channels, int(size), int(size) // stride, cells)
-            for chunk, registered in batches.run(numbers, int(size) ** 3, each, work):
+            finest = int(shape.prod())
+            each = region_bytes(channels, finest, finest // stride**3, math.prod(cells))
+            for chunk, registered in batches.run(numbers, finest, each, work):
                 _put(fields, chunk, registered)
                 done += len(chunk)
                 if progress is not None:
-                    progress(done, len(sizes))
+                    progress(done, len(layout.shapes))
         return fields
 
     def _register_chunk(
         self,
         plan: RegionPlan,
+        layout: Layout,
         levels: list[Canvases],
         active: NDArray[np.intp],
         field: FloatArray | None,
-        cells: int,
         enough: float,
         watch: Stopwatch,
     ) -> FloatArray:
-        """Displacement (k, 3, s, s, s) of the regions ``active`` after one pass per level.
+        """Displacement (k, 3, d, h, w) of the regions ``active`` after one pass per level.
 
         A region whose outlines already match is done before the last pass.
         """
         xp = array_module(plan.fixed.image)
         place = np.arange(len(active))
-        reached: FloatArray = xp.zeros((len(active), 3, cells, cells, cells), np.float32)
-        size, regions = 0, xp.empty(0, np.float32)
+        cells = layout.fused_cells(self.placement.stride)
+        reached: FloatArray = xp.zeros((len(active), 3, *cells), np.float32)
+        regions: FloatArray = xp.empty(0, np.float32)
         for step, canvases in enumerate(levels):
             with watch.stage("gather"):
-                if canvases.canvas != size:
-                    size = canvases.canvas
-                    shape = (len(active), len(self.settings["channels"]), size, size, size)
+                if canvases.canvas != regions.shape[2:]:
+                    shape = (len(active), len(self.settings["channels"]), *canvases.canvas)
                     regions = xp.empty(shape, np.float32)
                     self._gather("fixed", plan.fixed, canvases, active, regions)
-                here = None if field is None else _on_grid(field, canvases.field)
+                here = None if field is None else on_grid(field, canvases.field)
                 # The moving image is always sampled on its own grid, through all maps so far.
                 self._gather("moving", plan.moving, canvases, active, regions, here)
                 if step and field is not None and here is not None:
                     ready, going = split_places(self._overlap(regions) >= enough)
                     if len(ready):
-                        _put(reached, place[ready], _on_grid(_take(field, ready), cells))
+                        done = layout.keep(_take(field, ready), active[ready], cells)
+                        _put(reached, place[ready], done)
                         active, place = active[going], place[going]
                         field, here, regions = (
                             _take(array, going) for array in (field, here, regions)
@@ -232,13 +223,14 @@ class Pipeline:
                 field = after
                 going, ready = split_places(sound)
                 if len(ready):  # a pass that would fold its region is the last, and not taken
-                    _put(reached, place[ready], _on_grid(_take(before, ready), cells))
+                    done = layout.keep(_take(before, ready), active[ready], cells)
+                    _put(reached, place[ready], done)
                     active, place = active[going], place[going]
                     field, regions = _take(after, going), _take(regions, going)
                 if not len(active):
                     return reached
         if field is not None:
-            _put(reached, place, _on_grid(field, cells))
+            _put(reached, place, layout.keep(field, active, cells))
         return reached
 
     def _overlap(self, regions: FloatArray) -> NDArray[np.float64]:
@@ -272,7 +264,7 @@ class Pipeline:
         return after, sound
 
     def _folds(self, field: FloatArray, regions: FloatArray) -> NDArray[np.bool_]:
-        """Whether each field (k, 3, s, s, s) folds more than a few cells inside its region."""
+        """Whether each field (k, 3, d, h, w) folds more than a few cells inside its region."""
         names = self.settings["channels"]
         if "fixed_mask" not in names:
             return np.zeros(len(field), bool)
@@ -325,19 +317,18 @@ class Pipeline:
         scale = np.where(std > 0, 1 / (clip * np.where(std > 0, std, 1)), 0)
         return np.stack([mean, scale], 1).astype(np.float32)
 
-    def _distances(self, plan: RegionPlan, cells: int, reach: float) -> FloatArray:
-        """Distance (K, s, s, s) in mm from the fixed regions, on the grids of their fields.
+    def _distances(self, plan: RegionPlan, grid: Canvases, reach: float) -> FloatArray:
+        """Distance (K, d, h, w) in mm from the fixed regions, on the cells of ``grid``.
 
         Right as far as ``reach``, in whatever cell that ends.
         """
         fixed = plan.fixed
-        grid = place_canvases(plan, cells, 1, self.settings["margin"])
         covered = gather_regions(
             fixed.image,
             fixed.shapes,
             grid.to_fixed,
             self._intensity(fixed),
-            cells,
+            grid.canvas,
             channels=("mask",),
         )
         cell = float(np.linalg.norm(grid.spacing, axis=1).max())
@@ -353,11 +344,15 @@ class Pipeline:
         return displacement_of(vectors, self.settings["output"], steps, fixed_shape, share)
 
 
-def _on_grid(field: FloatArray, cells: int) -> FloatArray:
-    if field.shape[-1] == cells:
-        return field
-    resampled: FloatArray = resample_field(field, (cells, cells, cells))
-    return resampled
+def _spread(fixed: Side, fields: FloatArray, canvases: Canvases) -> FloatArray:
+    """The one field (1, 3, d, h, w) of a union, everywhere."""
+    distances = np.zeros((1, *canvases.field), np.float32)
+    maps = canvases.to_field, canvases.to_voxel
+    background = fields[0], maps[0][0], maps[1][0]
+    spread: FloatArray = fuse_fields(
+        fixed.region_map, fields, distances, *maps, canvases.spacing, background, 0.0
+    )
+    return spread
 
 
 def _take(batch: Array, places: NDArray[np.intp]) -> Array:

@@ -77,12 +77,22 @@ class RegionPlan:
     ----------
     maps : (K, 4, 4) one per region.
     background : (4, 4) the global map A_0.
+    names : of the regions, for messages.
     """
 
     moving: Side
     fixed: Side
     maps: Array
     background: Array
+    names: tuple[str, ...] = ()
+
+    @property
+    def is_union(self) -> bool:
+        """Whether all regions are taken as one."""
+        return bool((self.fixed.numbers == 0).any())
+
+    def name_of(self, k: int) -> str:
+        return self.names[k] if self.names else f"region {k + 1}"
 
 
 def plan_regions(moving: Side, fixed: Side, initial_map: str = "affine") -> RegionPlan:

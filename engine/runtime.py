@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from segreg.engine.arrays import Array
 from segreg.engine.backends import Backend, CudaOptions, open_backend
-from segreg.engine.compatibility import check_placement, choose_backend
+from segreg.engine.compatibility import choose_backend
 from segreg.engine.conveyor import Job, overlap, stages_of, whole
 from segreg.engine.device import HOST, Delivery, open_device, split_memory, use_gpu
 from segreg.engine.errors import InputError
@@ -23,6 +23,7 @@ from segreg.engine.geometry import grid_map
 from segreg.engine.labels import Groups, LabelScheme, make_scheme
 from segreg.engine.package import open_package
 from segreg.engine.pipeline import Pipeline, Progress
+from segreg.engine.placements import canvas_sizes
 from segreg.engine.quality import Quality, Thresholds, judge
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.result import Provenance, Result
@@ -104,7 +105,6 @@ class Engine:
             self.package = resources.enter_context(open_package(package, keyring=keyring))
             settings = self.package.settings
             self.passes = _checked_passes(settings["passes"] if passes is None else passes)
-            check_placement(self.package)
             if isinstance(backend, Backend):
                 self.backend = backend
             else:
@@ -113,7 +113,7 @@ class Engine:
                     self.package.network,
                     channels=len(settings["channels"]),
                     threads=threads,
-                    canvas=settings["canvas"],
+                    canvas=canvas_sizes(settings),
                     options=options,
                 )
                 resources.callback(self.backend.close)
@@ -304,7 +304,8 @@ class Engine:
             "displacement": displacement[0], "warped": warped, "warped labels": warped_labels,
             "jacobian": jacobian,
         }  # fmt: skip
-        return Computed(self.device.download(results), quality, folds_repaired, tuple(notes))
+        delivery, said = self.device.download(results), tuple(dict.fromkeys(notes))
+        return Computed(delivery, quality, folds_repaired, said)
 
     def _carrying(self, stage: str, watch: Stopwatch) -> AbstractContextManager[None]:
         """The stage of what crosses the bus; on the host nothing does."""
@@ -362,7 +363,8 @@ def _plan(
         region_map = scheme.region_map(arrays[f"{side} labels"])
         return Side.measure(arrays[side], region_map, len(scheme), volumes[side].affine)
 
-    return plan_regions(measure("moving"), measure("fixed"), initial_map)
+    plan = plan_regions(measure("moving"), measure("fixed"), initial_map)
+    return replace(plan, names=scheme.names)
 
 
 SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")

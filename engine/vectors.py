@@ -70,7 +70,7 @@ def _by_steps(
     counts = np.unique(steps)
     if len(counts) == 1:
         return integrated(vectors, int(counts[0]))
-    out: FloatArray = array_module(vectors).empty_like(vectors)
+    out: FloatArray = array_module(vectors).empty(vectors.shape, np.float32)
     for count in counts:
         chosen = index_for(vectors, np.flatnonzero(steps == count))
         out[chosen] = integrated(vectors[chosen], int(count))

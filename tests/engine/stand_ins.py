@@ -15,6 +15,7 @@ from segreg.engine.timing import Stopwatch
 
 SHAPE = (20, 26, 30)
 SETTINGS: dict[str, Any] = {
+    "placement": "region",
     "canvas": [16],
     "margin": 0.25,
     "initial_map": "affine",
@@ -52,8 +53,7 @@ class Told(Backend):
 
 def constant(vector: Any, stride: int = 2) -> Callable[[Any], Any]:
     def answer(regions: Any) -> Any:
-        cells = regions.shape[-1] // stride
-        shape = (len(regions), 3, cells, cells, cells)
+        shape = (len(regions), 3, *(length // stride for length in regions.shape[2:]))
         return np.broadcast_to(np.reshape(vector, (1, 3, 1, 1, 1)), shape)
 
     return answer
@@ -61,8 +61,8 @@ def constant(vector: Any, stride: int = 2) -> Callable[[Any], Any]:
 
 def looking(regions: Any) -> Any:
     """A field that depends on all the canvas shows."""
-    k, half = len(regions), regions.shape[-1] // 2
-    blocks = regions.reshape(k, 4, half, 2, half, 2, half, 2).mean((3, 5, 7))
+    k, (depth, height, width) = len(regions), (length // 2 for length in regions.shape[2:])
+    blocks = regions.reshape(k, 4, depth, 2, height, 2, width, 2).mean((3, 5, 7))
     return 2 * np.stack([blocks[:, 0] - blocks[:, 2], blocks[:, 1] - blocks[:, 3], blocks[:, 2]], 1)
 
 

@@ -14,7 +14,7 @@ from segreg.engine.background import (
     flow_background,
     union_plan,
 )
-from segreg.engine.canvases import Canvases, place_canvases
+from segreg.engine.canvases import Canvases, bounding_boxes, place_canvases
 from segreg.engine.geometry import apply_map, make_affine
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.kernels import jacobian_determinant
@@ -116,17 +116,19 @@ def balls(centres: Centres) -> Side:
 def flow(fixed: Centres, moving: Centres) -> tuple[RegionPlan, Canvases, np.ndarray]:
     """(plan, canvas of the union, displacement) where the regions' own fields are zero."""
     plan = plan_regions(balls(moving), balls(fixed))
-    regions = place_canvases(plan, CANVAS, STRIDE, MARGIN)
-    union = place_canvases(union_plan(plan), CANVAS, STRIDE, MARGIN)
+    regions, union = (
+        place_canvases(one, bounding_boxes(one.fixed, MARGIN), (CANVAS,) * 3, STRIDE)
+        for one in (plan, union_plan(plan))
+    )
     count, cells = len(fixed), regions.field
-    index = np.indices((cells,) * 3).reshape(3, -1).T
-    distances = np.empty((count, cells, cells, cells), np.float32)
+    index = np.indices(cells).reshape(3, -1).T
+    distances = np.empty((count, *cells), np.float32)
     for k, centre in enumerate(fixed):
         table = regions.to_field[k].astype(float)
         voxels = (index - table[:, 3]) / np.diagonal(table)
         away = np.linalg.norm((voxels - centre) * SPACING, axis=1) - RADIUS * SPACING[0]
-        distances[k] = np.maximum(away, 0).reshape((cells,) * 3)
-    fields = np.zeros((count, 3, cells, cells, cells), np.float32)
+        distances[k] = np.maximum(away, 0).reshape(cells)
+    fields = np.zeros((count, 3, *cells), np.float32)
     return plan, union, flow_background(fields, distances, regions, union, SPACING)
 
 

@@ -102,7 +102,7 @@ def test_other_errors_are_left_alone() -> None:
 
 def test_memory_of_a_region_grows_with_its_canvas() -> None:
     # Two batches of 4 channels, 27 components of fields, and what is kept, float32.
-    assert region_bytes(4, 96, 48, 64) == 4 * (8 * 96**3 + 27 * 48**3 + 3 * 64**3)
+    assert region_bytes(4, 96**3, 48**3, 64**3) == 4 * (8 * 96**3 + 27 * 48**3 + 3 * 64**3)
 
 
 @pytest.mark.parametrize(

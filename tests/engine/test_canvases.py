@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segreg.engine.canvases import Canvases, place_canvases
+from segreg.engine.canvases import Canvases, bounding_boxes, place_canvases
 from segreg.engine.geometry import apply_map, index_to_world, make_affine, spacing_of
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 
@@ -32,6 +32,13 @@ def plan_of(affine: np.ndarray, moving_affine: np.ndarray | None = None) -> Regi
     return plan_regions(side(moving_affine, MOVING), side(affine, FIXED))
 
 
+def place(
+    plan: RegionPlan, canvas: int = CANVAS, stride: int = STRIDE, margin: float = MARGIN
+) -> Canvases:
+    """Cubes over the bounding boxes."""
+    return place_canvases(plan, bounding_boxes(plan.fixed, margin), (canvas,) * 3, stride)
+
+
 @pytest.fixture
 def plan(affine: np.ndarray) -> RegionPlan:
     return plan_of(affine)
@@ -39,7 +46,7 @@ def plan(affine: np.ndarray) -> RegionPlan:
 
 @pytest.fixture
 def canvases(plan: RegionPlan) -> Canvases:
-    return place_canvases(plan, CANVAS, STRIDE, MARGIN)
+    return place(plan)
 
 
 CELLS = np.array([[0, 0, 0], [31, 31, 31], [3, 17, 29], [-0.5, 31.5, 12.25]], np.float64)
@@ -50,7 +57,7 @@ def field_cells(cells: Any) -> np.ndarray:
 
 
 def test_tables_are_as_kernels_take_them(canvases: Canvases) -> None:
-    assert (canvases.canvas, canvases.field) == (CANVAS, CANVAS // STRIDE)
+    assert (canvases.canvas, canvases.field) == ((CANVAS,) * 3, (CANVAS // STRIDE,) * 3)
     for name in ("to_fixed", "to_moving", "to_field", "to_voxel"):
         table = getattr(canvases, name)
         assert (table.shape, table.dtype) == ((3, 3, 4), np.float32)
@@ -71,7 +78,7 @@ def test_canvas_covers_the_bounding_box_and_its_margin(canvases: Canvases) -> No
 
 @pytest.mark.parametrize("margin", [0.0, 0.01])
 def test_margin_is_at_least_a_voxel(plan: RegionPlan, margin: float) -> None:
-    placed = place_canvases(plan, CANVAS, STRIDE, margin)
+    placed = place(plan, margin=margin)
     ends = apply_map(placed.to_fixed[0], [[-0.5] * 3, [CANVAS - 0.5] * 3])
     np.testing.assert_allclose(ends, [[2.5, 8.5, 5.5], [9.5, 31.5, 12.5]], atol=1e-4)
 
@@ -81,10 +88,10 @@ def test_margin_is_at_least_a_voxel(plan: RegionPlan, margin: float) -> None:
 def test_box_depends_neither_on_cells_nor_on_stride(
     plan: RegionPlan, canvases: Canvases, canvas: int, stride: int
 ) -> None:
-    placed = place_canvases(plan, canvas, stride, MARGIN)
-    assert placed.field == canvas // stride
+    placed = place(plan, canvas, stride)
+    assert placed.field == (canvas // stride,) * 3
     ends, expected = [[-0.5] * 3, [canvas - 0.5] * 3], [[-0.5] * 3, [CANVAS - 0.5] * 3]
-    field_ends = [[-0.5] * 3, [placed.field - 0.5] * 3]
+    field_ends = [[-0.5] * 3, [canvas / stride - 0.5] * 3]
     for k in range(3):
         covered = apply_map(placed.to_fixed[k], ends)
         np.testing.assert_allclose(covered, apply_map(canvases.to_fixed[k], expected), atol=1e-4)
@@ -129,7 +136,7 @@ def test_spacing_is_that_of_a_field_cell(plan: RegionPlan, canvases: Canvases) -
 
 def test_single_slice_has_a_canvas_of_three() -> None:
     flat = side(make_affine((5, 1, 1)), {1: np.s_[0:1, 3:9, 4:16]}, (1, 20, 20))
-    placed = place_canvases(plan_regions(flat, flat), 16, STRIDE, MARGIN)
+    placed = place(plan_regions(flat, flat), 16)
     ends = apply_map(placed.to_fixed[0], [[-0.5] * 3, [15.5] * 3])
     np.testing.assert_allclose(ends, [[-1.5, 1.5, 1.7], [1.5, 9.5, 17.3]], atol=1e-4)
 
@@ -138,7 +145,7 @@ def test_world_far_from_its_origin_costs_no_precision() -> None:
     """Canvas tables are single precision, but none holds a world coordinate."""
     near, far = make_affine((2.0, 1.0, 1.5)), make_affine((2.0, 1.0, 1.5))
     far[:3, 3] = (5000, -8000, 3000)
-    placed = place_canvases(plan_of(near, near), CANVAS, STRIDE, MARGIN)
-    moved = place_canvases(plan_of(far, far), CANVAS, STRIDE, MARGIN)
+    placed = place(plan_of(near, near))
+    moved = place(plan_of(far, far))
     for name in ("to_fixed", "to_moving", "to_field", "to_voxel", "background"):
         np.testing.assert_allclose(getattr(moved, name), getattr(placed, name), atol=1e-4)

@@ -221,7 +221,7 @@ class TestMemory:
         monkeypatch.setattr(sampling, "TABLE_BYTES", 1 << 16)
         sizes: list[list[int]] = []
         results = []
-        each = region_bytes(4, 16, 8, 8)
+        each = region_bytes(4, 16**3, 8**3, 8**3)
         for budget in (None, 1 << 40, 2 * (FIXED + 3 * each), f"{2 * (FIXED + each)} B"):
             with on_gpu(looking_package, gpu_memory=budget) as engine:
                 sizes.append(_shown(engine))

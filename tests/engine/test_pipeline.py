@@ -10,9 +10,11 @@ import pytest
 from scipy import ndimage
 
 from segreg.engine import device as device_module
-from segreg.engine.canvases import place_canvases
+from segreg.engine.canvases import Canvases, bounding_boxes, place_canvases
 from segreg.engine.geometry import apply_map, index_to_world, make_affine, world_to_index
-from segreg.engine.pipeline import FINE, MOST_CELLS, SIZE_STEP, Pipeline, choose_sizes
+from segreg.engine.pipeline import Pipeline
+from segreg.engine.placements.layout import SIZE_STEP
+from segreg.engine.placements.region import FINE, MOST_CELLS, choose_sizes
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.timing import Stopwatch
 from segreg.kernels import integrate, jacobian_determinant, resample_field
@@ -42,10 +44,14 @@ def three() -> RegionPlan:
     return plan_regions(moving, side(boxes(*MANY), make_affine((2.0, 1.0, 1.5))))
 
 
+def placed(plan: RegionPlan) -> Canvases:
+    boxes = bounding_boxes(plan.fixed, SETTINGS["margin"])
+    return place_canvases(plan, boxes, (16, 16, 16), 2)
+
+
 def cell_of(plan: RegionPlan) -> np.ndarray:
     """Voxels per canvas cell of the first region, axis by axis."""
-    canvases = place_canvases(plan, 16, 2, SETTINGS["margin"])
-    return np.diagonal(canvases.to_fixed[0]).astype(float)
+    return np.diagonal(placed(plan).to_fixed[0]).astype(float)
 
 
 class TestOutput:
@@ -171,7 +177,7 @@ class TestInitialMap:
     def test_displacement_is_mapped_by_it(self, three: RegionPlan) -> None:
         """The initial map acts on x + u, so a shift on the canvas is turned and stretched too."""
         found = register(three, constant(BIAS))
-        canvases = place_canvases(three, 16, 2, SETTINGS["margin"])
+        canvases = placed(three)
         for k in range(3):
             voxels = np.argwhere(three.fixed.region_map == k + 1)
             cells = apply_map(canvases.to_field[k], voxels) + np.array(BIAS) / 2

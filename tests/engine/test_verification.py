@@ -12,11 +12,13 @@ import pytest
 
 from segreg.engine import backends, compatibility, verification
 from segreg.engine.backends import Availability, Backend
-from segreg.engine.errors import BackendError, PackageError
+from segreg.engine.errors import BackendError, InputError
 from segreg.engine.package import load_package, write_checksums
+from segreg.engine.phantom import Phantom
 from segreg.engine.runtime import Engine
 from segreg.engine.verification import check_backends, compare, displacement_cells
 from tests.conftest import BuildPackage, write_tiny_package
+from tests.engine.pairs import volumes
 
 SETTINGS: dict[str, Any] = {
     "output": {"kind": "displacement", "unit": "canvas_voxel", "order": "zyx", "stride": 2},
@@ -113,21 +115,49 @@ def test_a_backend_that_differs_or_refuses(
 
 
 @pytest.mark.parametrize("placement", ["crop", "grid"])
-def test_other_placements_are_refused(
-    tiny_package: Path, tmp_path: Path, placement: str
-) -> None:
-    package = tmp_path / "grid"
-    network = onnx.load(tiny_package / "models/registration.onnx")
-    write_tiny_package(package, network)
-    path = package / "configs/metadata.json"
-    metadata = json.loads(path.read_text())
-    del metadata["segreg"]["canvas"]
-    metadata["segreg"].update(placement=placement, shape=[16, 16, 16], spacing=[1, 1, 1])
-    path.write_text(json.dumps(metadata))
-    write_checksums(package)
-    assert load_package(package).settings["placement"] == placement
-    with pytest.raises(PackageError, match=f"placement '{placement}', and this .* 'region'"):
-        Engine(package)
+class TestSpacedPlacements:
+    """Packages whose network knows a spacing: here it takes 16 cells along each axis, no others."""
+
+    def package(self, folder: Path, tiny: Path, placement: str, spacing: float) -> Path:
+        write_tiny_package(folder / placement, onnx.load(tiny / "models/registration.onnx"))
+        path = folder / placement / "configs/metadata.json"
+        metadata = json.loads(path.read_text())
+        del metadata["segreg"]["canvas"]
+        metadata["segreg"].update(
+            placement=placement, shape=[16] * 3, spacing=[spacing] * 3, free_axes=["batch"]
+        )
+        path.write_text(json.dumps(metadata))
+        write_checksums(folder / placement)
+        return folder / placement
+
+    def test_registers(
+        self, tiny_package: Path, tmp_path: Path, small_phantom: Phantom, placement: str
+    ) -> None:
+        package = self.package(tmp_path, tiny_package, placement, 8.0)
+        with Engine(package) as spaced, Engine(tiny_package) as usual:
+            found, expected = (one.register(*volumes(small_phantom)) for one in (spaced, usual))
+        assert found.quality.dice > found.quality.dice_before
+        # Their network has nothing to add, so both match moments.
+        assert found.quality.dice == pytest.approx(expected.quality.dice, abs=0.02)
+
+    def test_says_what_does_not_fit(
+        self, tiny_package: Path, tmp_path: Path, small_phantom: Phantom, placement: str
+    ) -> None:
+        package = self.package(tmp_path, tiny_package, placement, 2.0)
+        sentence = "at the package's spacing of 2x2x2 mm, and the network takes 16x16x16 only"
+        with Engine(package) as engine, pytest.raises(InputError, match=sentence):
+            engine.register(*volumes(small_phantom))
+
+    def test_notes_are_in_the_result(
+        self, tiny_package: Path, tmp_path: Path, small_phantom: Phantom, placement: str
+    ) -> None:
+        spacing, sentence = {
+            "crop": (5.0, "all regions together: larger than the network's 16x16x16 cells"),
+            "grid": (6.0, "fixed image: 20x20x18 cells at the package's spacing of 6x6x6 mm"),
+        }[placement]
+        with Engine(self.package(tmp_path, tiny_package, placement, spacing)) as engine:
+            (note,) = engine.register(*volumes(small_phantom)).notes
+        assert note.startswith(sentence)
 
 
 class TestRefusedBy:

@@ -1,0 +1,181 @@
+"""What a placement decides: where the canvas of each region lies, and how fine it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segreg.engine.canvases import Boxes, Shape
+from segreg.engine.regions import RegionPlan
+from segreg.kernels import resample_field
+
+Array = NDArray[np.float64]
+Cells = NDArray[np.intp]
+FloatArray = NDArray[np.float32]
+
+SIZE_STEP = 16  # canvases are multiples of the network's coarsest cell
+FUSED_CELLS = 48_000_000  # of all regions' fields together: with distances, 16 bytes each
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Canvases of K regions.
+
+    Attributes
+    ----------
+    boxes : what each canvas covers.
+    shapes : (K, 3) cells of each region's finest canvas.
+    cuts : (K, 2, 3) first field cell and one past the last whose field is fused, on the field of
+        the finest canvas; None for all.
+    notes : what whoever reads the result must be told.
+    """
+
+    boxes: Boxes
+    shapes: Cells
+    cuts: Cells | None = None
+    notes: tuple[str, ...] = ()
+
+    def fused_boxes(self, stride: int) -> Boxes:
+        """What each region's field covers when it is fused."""
+        if self.cuts is None:
+            return self.boxes
+        cell = self.boxes.size / (self.shapes // stride)
+        low = self.boxes.low + self.cuts[:, 0] * cell
+        return Boxes(low, (self.cuts[:, 1] - self.cuts[:, 0]) * cell)
+
+    def fused_cells(self, stride: int) -> Shape:
+        """Cells of all regions' fields when they are fused: the most that one has along each axis.
+
+        If all together would exceed ``FUSED_CELLS``, fewer.
+        """
+        finest = self._field_cells(stride)
+        excess = len(self.shapes) * int(finest.prod()) / FUSED_CELLS
+        return shape_of(np.maximum(finest / max(excess, 1) ** (1 / 3), 1))
+
+    def keep(self, field: FloatArray, regions: Cells, cells: Shape) -> FloatArray:
+        """The part of ``field`` (k, 3, d, h, w) of some ``regions`` that is fused, on ``cells``."""
+        if self.cuts is None:
+            return on_grid(field, cells)
+        parts = []
+        for one, region in zip(np.split(field, len(field)), regions, strict=True):
+            index = (slice(None), slice(None), *self._slices(int(region)))
+            part = one[index]
+            parts.append(on_grid(np.ascontiguousarray(part), cells))
+        return np.concatenate(parts)
+
+    def all_notes(self, stride: int) -> tuple[str, ...]:
+        """``notes``, and whether the fields are fused coarser than the network gives them."""
+        finest = self._field_cells(stride)
+        coarser = float((finest / self.fused_cells(stride)).max())
+        if coarser <= 1:
+            return self.notes
+        return (
+            *self.notes,
+            f"to bound memory, the network's fields of up to {times(finest)} cells, "
+            f"{len(self.shapes)} in all, were fused on cells up to {coarser:.2f} times as wide",
+        )
+
+    def _field_cells(self, stride: int) -> Cells:
+        spans = self.shapes // stride if self.cuts is None else self.cuts[:, 1] - self.cuts[:, 0]
+        return np.asarray(spans.max(axis=0), np.intp)
+
+    def _slices(self, region: int) -> tuple[slice, ...]:
+        assert self.cuts is not None
+        low, high = self.cuts[region]
+        return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+class Placement(ABC):
+    """One way to show regions to a network.
+
+    Attributes
+    ----------
+    settings : the package's ``segreg`` block.
+    whole : the network is shown both images whole, so that one field does for all regions.
+    """
+
+    whole = False
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.stride = int(settings["output"]["stride"])
+
+    @abstractmethod
+    def lay_out(self, plan: RegionPlan) -> Layout:
+        """Canvases of the regions of ``plan``, or of their union.
+
+        Raises
+        ------
+        InputError : the network's size is fixed, and a region does not fit.
+        """
+
+    def levels(self, shape: Shape, passes: int) -> list[Shape]:
+        """Canvas of each pass over a region whose finest canvas has ``shape``."""
+        return [shape] * passes
+
+
+class SpacedPlacement(Placement):
+    """A placement on cells of the package's spacing.
+
+    Attributes
+    ----------
+    spacing : (3,) mm per cell.
+    shape : (3,) cells that the network was trained on; the only ones it takes unless ``free``.
+    most : cells of the largest canvas that is shown where the size is free.
+    """
+
+    MOST_CELLS = 8_000_000  # a network that was trained on more is shown more
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self.spacing = np.array(settings["spacing"], np.float64)
+        self.shape = np.array(settings["shape"], np.intp)
+        self.free = "space" in settings.get("free_axes", ())
+        self.most = max(self.MOST_CELLS, int(self.shape.prod()))
+
+    def canvas_of(self, cells: Array) -> Cells:
+        """Canvas shape that holds ``cells`` (3,), where the size is free."""
+        return np.asarray(np.ceil(cells / SIZE_STEP - 1e-6) * SIZE_STEP, np.intp)
+
+    def fits(self, cells: Array) -> bool:
+        """Whether ``cells`` (3,) can be shown at once."""
+        if self.free:
+            return int(self.canvas_of(cells).prod()) <= self.most
+        return bool((cells <= self.shape + 1e-6).all())
+
+    def room(self) -> str:
+        """What can be shown at once, in words."""
+        return f"{self.most:,} cells" if self.free else f"the network's {times(self.shape)} cells"
+
+    def spacing_words(self) -> str:
+        return f"the package's spacing of {times(self.spacing)} mm"
+
+
+def coarsen(cells: Array, fits: Callable[[Array], bool]) -> float:
+    """How many times wider cells must be for ``cells`` of them to fit; 1 if they do."""
+    factor = 1.0
+    while not fits(cells / factor):
+        factor *= 1.01
+    return factor
+
+
+def shape_of(cells: Sequence[float] | NDArray[Any]) -> Shape:
+    depth, height, width = (int(n) for n in cells)
+    return depth, height, width
+
+
+def times(numbers: NDArray[Any]) -> str:
+    return "x".join(f"{n:g}" for n in numbers)
+
+
+def on_grid(field: FloatArray, cells: Shape) -> FloatArray:
+    """``field`` on another grid over the same box."""
+    if field.shape[2:] == cells:
+        return field
+    resampled: FloatArray = resample_field(field, cells)
+    return resampled
