@@ -15,19 +15,23 @@ Array = NDArray[np.float64]
 Shape = Sequence[int]
 
 REGIONS = 4  # in a structured batch: enough to differ, few enough to be quick
+MOST_CELLS = 9_000_000  # of a batch: whole images come alone
 
 
 def random_batch(shape: Shape, channels: Sequence[str], count: int = 2) -> Batch:
-    """Uniform noise between -1 and 1, which no region looks like."""
-    noise = np.random.default_rng(0).uniform(-1, 1, (count, len(channels), *shape))
-    return noise.astype(np.float32)
+    """Uniform noise between -1 and 1, which no region looks like; at most ``count`` regions."""
+    size = (_affordable(count, shape), len(channels), *shape)
+    return np.random.default_rng(0).uniform(-1, 1, size).astype(np.float32)
 
 
 def structured_batch(shape: Shape, channels: Sequence[str], count: int = REGIONS) -> Batch:
-    """Textured ellipsoids on both sides, their moments matched, as the engine shows regions."""
+    """Textured ellipsoids on both sides, their moments matched, as the engine shows regions.
+
+    At most ``count`` of them, fewer if they are large.
+    """
     rng = np.random.default_rng(1)
     axes = _axes(shape)
-    batch = np.empty((count, len(channels), *shape), np.float32)
+    batch = np.empty((_affordable(count, shape), len(channels), *shape), np.float32)
     for region in batch:
         sides = {}
         for side in ("moving", "fixed"):
@@ -55,6 +59,10 @@ def shifted_batch(shape: Shape, channels: Sequence[str], shifts: Array) -> Batch
         moving = draw(axes - (shift / half_cells)[:, None, None, None])
         _show(region, channels, {"moving": moving, "fixed": fixed})
     return batch
+
+
+def _affordable(count: int, shape: Shape) -> int:
+    return max(1, min(count, MOST_CELLS // int(np.prod(shape))))
 
 
 Draw = Callable[[Array], tuple[Array, Array]]

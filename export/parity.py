@@ -82,13 +82,9 @@ def measure_parity(
     """
     parity = Parity()
     batches = _generated(adapter, "space" in package.settings.get("free_axes", ()))
-    if package.settings["placement"] == "region":
-        progress("parity: torch on the pair")
-        sides, parity.pair = _pair(pair)
-        batches += _register_with_torch(adapter, package, sides, parity)
-    else:
-        placement = package.settings["placement"]
-        parity.pair = {"skipped": f"the engine does not run placement {placement} yet"}
+    progress("parity: torch on the pair")
+    sides, parity.pair = _pair(pair, package.settings)
+    batches += _register_with_torch(adapter, package, sides, parity)
     usable = [entry for entry in availability() if entry.usable]
     for entry in usable:
         progress(f"parity: {entry.name}")
@@ -100,8 +96,7 @@ def measure_parity(
         try:
             for kind, regions, expected in batches:
                 _compare(parity, adapter, backend, kind, regions, expected)
-            if package.settings["placement"] == "region":
-                _compare_results(parity, adapter, package, backend, sides)
+            _compare_results(parity, adapter, package, backend, sides)
         finally:
             backend.close()
     if not usable:
@@ -159,9 +154,15 @@ def _generated(adapter: Adapter, free_space: bool) -> list[tuple[str, Batch, Bat
         ]
 
 
-def _pair(pair: Pair | None) -> tuple[Pair, dict[str, Any]]:
+def _pair(pair: Pair | None, settings: dict[str, Any]) -> tuple[Pair, dict[str, Any]]:
     if pair is None:
-        phantom = make_phantom(*PHANTOM)
+        shape, spacing = PHANTOM
+        if "spacing" in settings:  # a network of one size and spacing sees so many mm, no more
+            room = np.multiply(settings["shape"], settings["spacing"])
+            shrink = min(1.0, float((room / np.multiply(shape, spacing)).min()))
+            depth, height, width = (shrink * step for step in spacing)
+            spacing = depth, height, width
+        phantom = make_phantom(shape, spacing)
         sides = (phantom.moving, phantom.fixed, phantom.moving_labels, phantom.fixed_labels)
         return sides, {"source": "generated phantom"}
     names = [Path(side).name if isinstance(side, (str, Path)) else "given" for side in pair[:2]]

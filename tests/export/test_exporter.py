@@ -21,7 +21,7 @@ from segreg.export import export
 from segreg.export import exporter as exporter_module
 from segreg.export.graph import Graph
 from segreg.export.parity import Parity, ParityError
-from tests.export.conftest import MakeSpec
+from tests.export.conftest import IMAGES, MakeSpec
 from tests.export.networks import NormUNet, WarpingFollower
 
 FILES = {
@@ -224,21 +224,50 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, material: Any, sides
         load_package(package.folder)
 
 
-def test_whole_grids_are_exported_for_later(tmp_path: Path, make_spec: MakeSpec) -> None:
-    """A placement the engine cannot run yet: proved on the network alone, and that is said."""
-    spec = make_spec({"take": 1}, inputs=[["moving_image"], ["fixed_image"]])
-    del spec["segreg"]["canvas"], spec["segreg"]["margin"]
-    spec["segreg"].update(placement="grid", shape=[16, 20, 24], spacing=[1, 1, 2])
-    package = export(WarpingFollower(), spec, tmp_path / "small")
+PLAIN, MASKED = [["moving_image"], ["fixed_image"]], IMAGES
+
+
+@pytest.mark.parametrize(
+    ("placement", "inputs", "shape"),
+    [("crop", MASKED, [32, 40, 48]), ("grid", MASKED, [32, 32, 32]), ("grid", PLAIN, [20, 24, 24])],
+    ids=["crop", "grid", "whole images"],
+)
+@pytest.mark.parametrize("free", [True, False])
+def test_networks_that_know_a_spacing(
+    tmp_path: Path, make_spec: MakeSpec, sides: Any, placement: str, inputs: Any, shape: list[int],
+    free: bool,
+) -> None:  # fmt: skip
+    spec = make_spec({"take": 1}, inputs=inputs, free_space=free)
+    del spec["segreg"]["canvas"]
+    spec["segreg"].update(placement=placement, shape=shape, spacing=[5, 4, 4], passes=2)
+    network = WarpingFollower()
+    package = export(network, spec, tmp_path / "small", pair=sides if free else None)
+    assert ("space" in package.settings["free_axes"]) == free
     report = json.loads((package.folder / "docs/parity.json").read_text())
     assert report["verdict"] == "passed"
     assert report["conventions"]["conventions"] == "measured"
-    assert report["pair"] == {"skipped": "the engine does not run placement grid yet"}
-    assert {case["input"] for case in report["cases"]} == {
-        "random", "structured", "structured, wider",
-    }
-    assert [16, 20, 24] in [case["shape"] for case in report["cases"]]
-    assert "not proved: the engine does not run" in (package.folder / "docs/parity.md").read_text()
+    kinds = {"random", "structured", "real"} | ({"structured, wider"} if free else set())
+    assert {case["input"] for case in report["cases"]} == kinds
+    shown = {tuple(case["shape"]) for case in report["cases"] if case["input"] == "real"}
+    if not free:
+        assert shown == {tuple(shape)}
+    assert report["pair"]["backends"]
+    with Engine(package.folder) as engine, Engine(package.folder, passes=0) as still:
+        found, before = engine.register(*sides), still.register(*sides)
+    assert found.notes == ()
+    assert found.quality.dice > found.quality.dice_before
+    assert not np.array_equal(found.displacement.displacement, before.displacement.displacement)
+
+
+def test_generated_pair_fits_a_network_of_one_size(
+    tmp_path: Path, make_spec: MakeSpec
+) -> None:
+    """It sees 32 mm, where the pair that proves other networks is four times as wide."""
+    spec = make_spec({"take": 1}, inputs=MASKED, free_space=False)
+    del spec["segreg"]["canvas"]
+    spec["segreg"].update(placement="crop", shape=[32] * 3, spacing=[1] * 3)
+    package = export(WarpingFollower(), spec, tmp_path / "small")
+    assert package.settings["parity"] == "passed"
 
 
 class OneSize(NormUNet):
