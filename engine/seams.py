@@ -28,6 +28,7 @@ BlendPairs: TypeAlias = str | Iterable[tuple[Region, Region]]
 
 BACKGROUND = "background"
 BLEND_MM = 2.0
+MOST_NAMES = 20  # in a sentence
 # How readily a voxel that the field takes to its own region moves, against one that it does not:
 # a repair is done with voxels that are wrong, as far as they go.
 MATCHED = 0.1
@@ -104,7 +105,10 @@ def _region_number(scheme: LabelScheme, region: Region) -> int:
     for number, labels in enumerate(scheme.labels, 1):
         if text.isdecimal() and int(text) in labels:
             return number
-    known = ", ".join((BACKGROUND, *scheme.names))
+    names = (BACKGROUND, *scheme.names)
+    known = ", ".join(names[:MOST_NAMES])
+    if len(names) > MOST_NAMES:
+        known += f" ({len(names) - MOST_NAMES} more)"
     raise InputError(f"blend: no region {region!r}. There are {known}, and their label numbers.")
 
 

@@ -69,6 +69,14 @@ class TestBlending:
             plan_blending(SCHEME, pairs, length)
 
 
+def test_a_mistake_does_not_list_hundreds_of_regions() -> None:
+    names = tuple(f"label {n}" for n in range(1, 101))
+    scheme = LabelScheme(names, tuple((n,) for n in range(1, 101)))
+    with pytest.raises(InputError, match=r"label 19 \(81 more\), and their label numbers") as caught:
+        plan_blending(scheme, [("label 1", "heart")])
+    assert len(str(caught.value)) < 400
+
+
 TOUCHING = (np.s_[4:16, 4:20, 4:14], np.s_[4:16, 4:20, 14:24])
 # The first one's middle stays where it is, the second one's moves by three voxels towards it.
 NEARER = (np.s_[4:16, 4:20, 7:11], np.s_[4:16, 4:20, 11:21])
