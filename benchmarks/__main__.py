@@ -16,10 +16,13 @@ COMMANDS = {
     "kernels": "speed of each kernel on the CPU, beside outside implementations",
     "latency": "where the milliseconds of a registration go, and how they grow",
     "accuracy": "overlap, distance and folding on real data",
+    "curve": "registration Dice against segmentation Dice, for any package and pairs",
     "peers": "the same pairs with other registration tools",
     "gpu": "tests, memory checks and bandwidth of the kernels on a GPU",
     "report": "tables and pictures of the newest records; compare two records",
 }
+
+WITHOUT_RECORD = ("report", "curve")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own.add_argument(
         "--results", type=Path, metavar="FOLDER", help="where records lie; benchmarks/results"
     )
-    if command != "report":
+    if command not in WITHOUT_RECORD:
         own.add_argument("--no-record", action="store_true", help="print only")
     module.add_arguments(own)
     code: int = module.run(own.parse_args(words[1:]))

@@ -12,6 +12,7 @@ STYLES = {
     "slices dropped": ("s", "#3ca951"),
 }
 PANELS_A_ROW = 3
+ONE_PANEL = (7.2, 5.2)  # inches: as wide as the titles
 
 
 def draw_degradation(cases: list[dict[str, Any]]) -> str:
@@ -33,7 +34,8 @@ def draw_degradation(cases: list[dict[str, Any]]) -> str:
     columns = min(len(cases), PANELS_A_ROW)
     rows = -(-len(cases) // columns)
     with matplotlib.rc_context({"svg.hashsalt": "segreg", "svg.fonttype": "path"}):
-        figure = Figure(figsize=(4 * columns, 0.4 + 3.8 * rows), layout="constrained")
+        size = (4 * columns, 0.4 + 3.8 * rows) if len(cases) > 1 else ONE_PANEL
+        figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
         for axes, case in zip(panels, cases, strict=False):
             _draw_case(axes, case)

@@ -1,0 +1,114 @@
+"""What labels are worth: the accuracy to expect of a registration, from its labels' accuracy.
+
+A package may carry ``docs/curve.json``: registrations by ever worse label maps, judged by the true
+ones, with the line through them, and how well its own segmentation does on images it was not
+trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segreg.engine.errors import PackageError
+
+CURVE = "docs/curve.json"
+NUMBERS = ("slope", "intercept", "spread", "lowest", "highest")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Registration Dice over segmentation Dice.
+
+    Attributes
+    ----------
+    slope, intercept : of the line.
+    spread : standard deviation of the points about it.
+    lowest, highest : segmentation Dice of the points; no word about others.
+    segmentation_dice, segmentation_sd : mean and standard deviation over the pairs that the
+        package's own segmentation was tried on; None without one.
+    """
+
+    slope: float
+    intercept: float
+    spread: float
+    lowest: float
+    highest: float
+    segmentation_dice: float | None = None
+    segmentation_sd: float | None = None
+
+    def expect(self, segmentation_dice: float, segmentation_sd: float = 0.0) -> Expectation:
+        """Registration Dice by labels of such a Dice.
+
+        Raises
+        ------
+        ValueError : a Dice that the curve was not measured at.
+        """
+        if not self.lowest <= segmentation_dice <= self.highest:
+            raise ValueError(
+                f"segmentation Dice: expected one between {self.lowest:.3f} and "
+                f"{self.highest:.3f}, where the curve was measured, got {segmentation_dice:.3f}."
+            )
+        dice = self.slope * segmentation_dice + self.intercept
+        return Expectation(
+            segmentation_dice, dice, math.hypot(self.spread, self.slope * segmentation_sd)
+        )
+
+    def of_own_segmentation(self) -> Expectation | None:
+        """What to expect of the package's own labels; None if that was not measured."""
+        if self.segmentation_dice is None or self.segmentation_sd is None:
+            return None
+        return self.expect(self.segmentation_dice, self.segmentation_sd)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Registration Dice to expect, and its standard deviation, by labels of a Dice."""
+
+    segmentation_dice: float
+    dice: float
+    spread: float
+
+    def __str__(self) -> str:
+        return (
+            f"labels of Dice {self.segmentation_dice:.2f} let expect a registration of Dice "
+            f"{self.dice:.2f}, give or take {self.spread:.2f}"
+        )
+
+
+def read_curve(folder: Path) -> Curve | None:
+    """The curve of the package in ``folder``; None if it carries none.
+
+    Raises
+    ------
+    PackageError : a file that is no curve.
+    """
+    path = folder / CURVE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        own = content.get("segmentation") or {}
+        values: list[Any] = [content[name] for name in NUMBERS]
+        values += [own.get("dice"), own.get("sd")]
+    except (ValueError, KeyError, AttributeError) as error:
+        raise _no_curve(f"could not read it ({error})") from error
+    if not all(_is_number(value) for value in values[:5]):
+        raise _no_curve("got other than numbers")
+    if not all(value is None or _is_number(value) for value in values[5:]):
+        raise _no_curve("got other than numbers for segmentation")
+    return Curve(*values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _no_curve(what: str) -> PackageError:
+    return PackageError(
+        f"{CURVE}: expected an object with the numbers {', '.join(NUMBERS)}, {what}. "
+        "`python -m benchmarks curve` writes such a file."
+    )
