@@ -1,7 +1,9 @@
-"""Everything that a GPU must prove: tests, memory checks, registers and bandwidth.
+"""Everything that a GPU must prove: tests, memory checks, registers, bandwidth and latency.
 
 Needs Python, NumPy, CuPy, pytest and, for two of its parts, the CUDA toolkit; segreg itself need
-not be installed, nor its extension built. A part whose tool is missing says so in the record.
+not be installed, nor its extension built. Whole registrations need what the engine does (nibabel,
+isal, jsonschema, onnxruntime; onnx) and take any library that runs networks on the GPU; the
+comparison with the CPU needs the extension. A part whose tool is missing says so in the record.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from benchmarks.operations import OPERATIONS
 from benchmarks.record import write_record
 from benchmarks.resources import TARGETS, Usage, read_usage, resource_cases
 from benchmarks.roofline import Stopwatch, measure_copy, measure_launches, measure_operation
-from benchmarks.trials import CHECKED, CHECKERS, Trial, check_memory, run_tests
+from benchmarks.samples import describe_bar
+from benchmarks.trials import (
+    CHECKED,
+    CHECKERS,
+    Trial,
+    check_memory,
+    run_engine_tests,
+    run_tests,
+)
 
 NO_GPU = 3  # exit code
 SHARE = 0.7  # of the copy's bandwidth
@@ -25,6 +35,7 @@ BARS = ("warp/linear", "fuse_fields", "integrate/7", "jacobian_determinant")
 LAUNCHED = ("warp/linear", "jacobian_determinant")  # whose launch overhead is measured
 LAUNCH_SHAPE = (64, 64, 64)  # small enough that launching is most of the time
 KERNELS = ROOT / "kernels"
+PARTS = ("tests", "memory", "resources", "engine")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=ids, default=ids, metavar="OPERATION")
     parser.add_argument("--checked", default=CHECKED, help="tests to check memory in, as pytest -k")
     parser.add_argument("--timeout", type=float, default=900, help="seconds for one run of tests")
+    parser.add_argument("--skip", nargs="+", choices=PARTS, default=[], metavar="PART")
     parser.add_argument(
-        "--skip", nargs="+", choices=("tests", "memory", "resources"), default=[], metavar="PART"
+        "--engine-side", type=int, default=192, help="voxels per axis of whole registrations"
     )
+    parser.add_argument("--package", default="shapes")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,7 +58,11 @@ def run(options: argparse.Namespace) -> int:
     if problem is not None:
         print(problem, file=sys.stderr)
         return NO_GPU
-    trials = [] if "tests" in options.skip else [run_tests(options.timeout)]
+    trials = []
+    if "tests" not in options.skip:
+        trials.append(run_tests(options.timeout))
+        if "engine" not in options.skip:
+            trials.append(run_engine_tests(options.timeout))
     if "memory" not in options.skip:
         trials += [check_memory(tool, options.checked, options.timeout) for tool in CHECKERS]
     for trial in trials:
@@ -52,12 +70,16 @@ def run(options: argparse.Namespace) -> int:
     usages, missing = ([], "skipped") if "resources" in options.skip else read_resources()
     print_resources(usages, missing)
     cases = measure(options)
-    bars = judge_bars(cases)
+    bars, left_out = judge_bars(cases), []
+    if "engine" not in options.skip:
+        more, promises, left_out = measure_registrations(cases[0], options)
+        cases, bars = cases + more, bars + promises
     record = {
         "trials": [vars(trial) | {"proven": trial.proven} for trial in trials],
         "resources": resource_cases(usages),
         "resources_missing": missing,
         "bars": bars,
+        "left_out": left_out,
     }
     if not options.no_record:
         print(f"record: {write_record('gpu', cases, options.results, **record)}")
@@ -111,6 +133,24 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     return cases
 
 
+def measure_registrations(
+    copy: dict[str, Any], options: argparse.Namespace
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Whole registrations; what cannot be measured is said."""
+    import cupy
+
+    try:
+        from benchmarks import gpu_engine
+    except ImportError as error:
+        return [], [], [f"engine: {error}; pip install it beside CuPy"]
+    found = gpu_engine.measure_engine(cupy, Stopwatch(cupy), copy, options)
+    for case in found[0]:
+        print(describe_case(case), flush=True)
+    for line in [*map(describe_bar, found[1]), *found[2]]:
+        print(line, flush=True)
+    return found
+
+
 def judge_bars(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The promises about bandwidth, kept or not."""
     by_id = {case["id"]: case for case in cases}
@@ -137,7 +177,12 @@ def describe_case(case: dict[str, Any]) -> str:
     name = f"{case['id'].removeprefix('gpu/'):44}"
     if not case.get("correct", True):
         return f"{name} WRONG: differs by {case.get('max_abs_err', float('nan')):.3g}"
+    if "median" not in case:
+        error = case.get("max_abs_err")
+        return f"{name} {case['problem'] if error is None else f'differs by {error:.3g}'}"
     words = f"{name} {case['median']:9.4f} ms"
+    if "floor_ms" in case:
+        words += f" {case['floor_ms']:9.4f} ms at least"
     if "gb_per_s" in case:
         words += f" {case['gb_per_s']:7.0f} GB/s"
     if "share_of_copy" in case:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from typing import Any
 from benchmarks.checkout import ROOT
 
 TESTS = "tests/kernels"
+ENGINE_TESTS = ("tests/engine/test_device.py", "tests/engine/test_gpu_backends.py")
+ENGINE_NEEDS = ("nibabel", "isal", "jsonschema", "onnx", "onnxruntime")
 CHECKERS = ("memcheck", "racecheck")
 CHECKED = "agrees_with_reference"  # tests to run under them: every operation, in a few minutes
 FAULTS_FOUND = 9  # exit code of compute-sanitizer
@@ -47,6 +50,14 @@ def run_tests(timeout: float) -> Trial:
     return _finish("tests", _pytest(), timeout, checked=False)
 
 
+def run_engine_tests(timeout: float) -> Trial:
+    """The GPU tests of whole registrations, if what they need is installed."""
+    missing = [name for name in ENGINE_NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        return Trial("engine", problem=f"not installed: {', '.join(missing)}")
+    return _finish("engine", [*_command(), *ENGINE_TESTS], timeout, checked=False)
+
+
 def check_memory(checker: str, selected: str, timeout: float) -> Trial:
     """The ``selected`` tests under one tool of compute-sanitizer."""
     program = shutil.which("compute-sanitizer")
@@ -59,9 +70,13 @@ def check_memory(checker: str, selected: str, timeout: float) -> Trial:
 
 
 def _pytest() -> list[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "benchmarks.checkout"]
     # The conftest of all tests asks for what the engine needs.
-    return [*command, "-p", "no:cacheprovider", "--confcutdir", TESTS, TESTS]
+    return [*_command(), "--confcutdir", TESTS, TESTS]
+
+
+def _command() -> list[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "benchmarks.checkout"]
+    return [*command, "-p", "no:cacheprovider"]
 
 
 def _finish(name: str, command: list[str], timeout: float, *, checked: bool) -> Trial:

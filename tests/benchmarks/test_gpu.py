@@ -127,7 +127,7 @@ def options(tmp_path: Path, *words: str) -> argparse.Namespace:
     return parser.parse_args(["--side", "24", "--repeats", "2", *words])
 
 
-SKIP = ("--skip", "tests", "memory", "resources")
+SKIP = ("--skip", "tests", "memory", "resources", "engine")
 
 
 def test_the_record_holds_every_operation_beside_the_copy(cupy: Any, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ host's compiler, launched through the same call as on a GPU. All of it is writte
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +20,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
+from segreg.kernels import _machines
 from segreg.kernels._launches import AFFINE
+from tests.engine.gpu_stand_ins import replace_libraries
 from tests.kernels.conftest import Affine, Emulated, Extent
 
 GARBAGE = 0x5A  # what memory holds before something is written to it
@@ -48,8 +53,14 @@ class Log:
 
 
 class Event:
+    """A place on a stream, and on the clock."""
+
     def __init__(self, stream: Stream) -> None:
-        self._stream, self._work = stream, list(stream.pending)
+        self._stream = stream
+        self.record()
+
+    def record(self) -> None:
+        self._work, self.at = list(self._stream.pending), time.perf_counter()
 
     def synchronize(self) -> None:
         self._stream.do(self._work)
@@ -301,6 +312,7 @@ class StrictGpu:
             ndarray=Array,
             empty=Array,
             zeros=lambda shape, dtype: Array.around(np.zeros(shape, dtype)),
+            ones=lambda shape, dtype: Array.around(np.ones(shape, dtype)),
             asarray=self._asarray,
             asnumpy=lambda array: array.get(),
             count_nonzero=_wrapped(np.count_nonzero),
@@ -311,6 +323,8 @@ class StrictGpu:
             RawModule=lambda code, options: SimpleNamespace(get_function=self._function),
             cuda=SimpleNamespace(
                 Device=_Device,
+                Event=lambda: Event(self.stack[-1]),
+                get_elapsed_time=lambda begin, end: 1000 * (end.at - begin.at),
                 Stream=lambda non_blocking: Stream(self),
                 get_current_stream=lambda: self.stack[-1],
                 MemoryPool=self._new_pool,
@@ -360,6 +374,21 @@ class StrictGpu:
                     *map(_argument, others))  # fmt: skip
 
         return launch
+
+
+@contextmanager
+def strict_gpu(kernels: Emulated, patch: pytest.MonkeyPatch) -> Iterator[StrictGpu]:
+    """The stand-in in CuPy's place, and onnxruntime on its memory."""
+    pytest.importorskip("onnxruntime")
+    gpu = StrictGpu(kernels)
+    patch.setitem(sys.modules, "cupy", gpu.module)
+    replace_libraries(patch)
+    caches = _machines._cuda_machine, _machines._cuda_module, _machines._cuda_function
+    for cache in caches:
+        cache.cache_clear()
+    yield gpu
+    for cache in caches:
+        cache.cache_clear()
 
 
 class _Device:

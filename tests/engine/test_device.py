@@ -7,7 +7,7 @@ run on the device itself.
 from __future__ import annotations
 
 import gc
-import sys
+import importlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,19 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.datasets import hippocampus
+from benchmarks.gpu_engine import open_engine
 from segreg.engine import cuda_device
-from segreg.engine.backends import CudaOptions
+from segreg.engine.backends import REGISTRY, CudaOptions, availability
 from segreg.engine.batches import region_bytes
 from segreg.engine.errors import BackendError, InputError
 from segreg.engine.phantom import Phantom
 from segreg.engine.result import Result
 from segreg.engine.runtime import Engine
 from segreg.kernels import _machines, sampling
-from tests.engine.gpu_stand_ins import replace_libraries
 from tests.engine.pairs import BOXES, SHIFTED, cubes, pair_of, same, volumes
-from tests.engine.strict_cupy import OutOfMemoryError, StrictGpu
-from tests.kernels.conftest import Emulated
+from tests.engine.strict_cupy import OutOfMemoryError, StrictGpu, strict_gpu
+from tests.kernels.conftest import Emulated, require_gpu
 
+ON_GPU = [*(name for name, entry in REGISTRY.items() if entry.device == "cuda"), "borrowed"]
 WORST = 1e-2  # voxels: what a GPU's field may differ from a CPU's
 
 
@@ -39,16 +41,8 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
 
 @pytest.fixture
 def gpu(kernels: Emulated, monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictGpu]:
-    pytest.importorskip("onnxruntime")
-    gpu = StrictGpu(kernels)
-    monkeypatch.setitem(sys.modules, "cupy", gpu.module)
-    replace_libraries(monkeypatch)
-    caches = _machines._cuda_machine, _machines._cuda_module, _machines._cuda_function
-    for cache in caches:
-        cache.cache_clear()
-    yield gpu
-    for cache in caches:
-        cache.cache_clear()
+    with strict_gpu(kernels, monkeypatch) as gpu:
+        yield gpu
 
 
 def on_gpu(package: Path, **options: Any) -> Engine:
@@ -342,6 +336,77 @@ class TestMany:
                 same(found, expected)
             assert len(gpu.log.up) == 8
             assert len(readers) == 4
+
+
+@pytest.mark.gpu
+class TestOnDevice:
+    """What only a device can show; the network runs on the processor where no library of the GPU
+    is installed."""
+
+    @pytest.fixture(params=ON_GPU)
+    def engine(self, request: pytest.FixtureRequest, looking_package: Path) -> Iterator[Engine]:
+        require_gpu()
+        known = {entry.name: entry for entry in availability()}
+        if request.param in known and not known[request.param].usable:
+            pytest.skip(str(known[request.param].reason))
+        with open_engine(request.param, str(looking_package)) as engine:
+            yield engine
+
+    @pytest.fixture
+    def reference(self, looking_package: Path) -> Iterator[Engine]:
+        pytest.importorskip("segreg.kernels._cpu", reason="the CPU's extension is not built")
+        with Engine(looking_package, backend="onnxruntime") as engine:
+            yield engine
+
+    def test_like_the_cpu(
+        self, engine: Engine, reference: Engine, small_phantom: Phantom
+    ) -> None:
+        pair = volumes(small_phantom)
+        found, expected = engine.register(*pair), reference.register(*pair)
+        difference = found.displacement.displacement - expected.displacement.displacement
+        assert np.abs(difference).max() < WORST
+        assert found.quality.dice == pytest.approx(expected.quality.dice, abs=1e-3)
+        np.testing.assert_allclose(
+            found.warped.array, expected.warped.array, atol=1e-2 * expected.warped.array.max()
+        )
+
+    def test_real_pair_like_the_cpu(
+        self, engine: Engine, reference: Engine, research_data: Path
+    ) -> None:
+        pair = next(hippocampus(research_data))
+        sides = pair.moving, pair.fixed, pair.moving_labels, pair.fixed_labels
+        found, expected = engine.register(*sides), reference.register(*sides)
+        difference = found.displacement.displacement - expected.displacement.displacement
+        assert np.abs(difference).max() < WORST
+
+    def test_pair_after_pair_is_each_pair(self, engine: Engine, small_phantom: Phantom) -> None:
+        """Copies, memory and streams of several pairs at once."""
+        other = pair_of(cubes(*SHIFTED), cubes(*BOXES))
+        pairs = [volumes(small_phantom), other] * 6
+        alone = [engine.register(*pair) for pair in pairs[:2]] * 6
+        for found, expected in zip(engine.register_many(pairs), alone, strict=True):
+            np.testing.assert_allclose(
+                found.displacement.displacement, expected.displacement.displacement, atol=WORST
+            )
+            np.testing.assert_allclose(found.warped.array, expected.warped.array, atol=0.5)
+
+    def test_memory_comes_back(self, engine: Engine, small_phantom: Phantom) -> None:
+        cupy = importlib.import_module("cupy")
+        used = []
+        for _ in range(4):
+            engine.register(*volumes(small_phantom))
+            gc.collect()
+            used.append(cupy.get_default_memory_pool().used_bytes())
+        assert used[3] <= used[1]
+
+    def test_budget(self, engine: Engine, small_phantom: Phantom, looking_package: Path) -> None:
+        expected = engine.register(*volumes(small_phantom))
+        if engine.backend.name not in REGISTRY:
+            pytest.skip("a budget is for backends that Engine opens")
+        with Engine(looking_package, backend=engine.backend.name, gpu_memory="1GiB") as bounded:
+            found = bounded.register(*volumes(small_phantom))
+        difference = found.displacement.displacement - expected.displacement.displacement
+        assert np.abs(difference).max() < WORST
 
 
 # Bytes of a small phantom's registration beside the batch, roughly.
