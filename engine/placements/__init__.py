@@ -6,7 +6,7 @@ from typing import Any
 
 from segreg.engine.placements.crop import CropPlacement
 from segreg.engine.placements.grid import GridPlacement
-from segreg.engine.placements.layout import Layout, Placement
+from segreg.engine.placements.layout import SIZE_STEP, Layout, Placement
 from segreg.engine.placements.region import RegionPlacement
 
 __all__ = ["PLACEMENTS", "Layout", "Placement", "canvas_sizes", "make_placement"]
@@ -25,5 +25,7 @@ def make_placement(settings: dict[str, Any]) -> Placement:
 
 def canvas_sizes(settings: dict[str, Any]) -> list[int]:
     """Cells along an axis that the network will be shown, for backends that build for sizes."""
-    sizes: list[int] = settings["canvas"] if "canvas" in settings else settings["shape"]
-    return sizes
+    if "canvas" in settings:
+        return list(settings["canvas"])
+    smallest = [SIZE_STEP] if "space" in settings.get("free_axes", ()) else []
+    return [*smallest, *settings["shape"]]

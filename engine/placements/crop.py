@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 
 from segreg.engine.canvases import Boxes, bounding_boxes
 from segreg.engine.errors import InputError
 from segreg.engine.geometry import spacing_of
-from segreg.engine.placements.layout import Array, Cells, Layout, SpacedPlacement, coarsen, times
+from segreg.engine.placements.layout import Array, Cells, Layout, times
+from segreg.engine.placements.spaced import SpacedPlacement, coarsen
 from segreg.engine.regions import RegionPlan
 
 MOST_SHAPES = 4  # distinct ones: backends build for each
@@ -70,18 +69,14 @@ def merge_shapes(shapes: Cells, most: int) -> Cells:
     distinct, which = np.unique(shapes, axis=0, return_inverse=True)
     which, counts = which.ravel(), np.bincount(which.ravel())
     bound = WASTE * (counts * distinct.prod(axis=1)).sum()
-
-    def added(pair: tuple[int, int]) -> float:
-        one, other = pair
-        hull = int(np.maximum(distinct[one], distinct[other]).prod())
-        if hull > most:
-            return float("inf")
-        cells = distinct.prod(axis=1)
-        return float(counts[one] * (hull - cells[one]) + counts[other] * (hull - cells[other]))
-
     while len(distinct) > 1:
-        one, other = min(combinations(range(len(distinct)), 2), key=added)
-        cost = added((one, other))
+        cells = distinct.prod(axis=1)
+        hulls = np.maximum(distinct[:, None], distinct).prod(axis=2)
+        added = counts * (hulls - cells)
+        costs = np.where(hulls <= most, added + added.T, np.inf)
+        np.fill_diagonal(costs, np.inf)
+        one, other = sorted(int(n) for n in np.unravel_index(costs.argmin(), costs.shape))
+        cost = costs[one, other]
         if np.isinf(cost) or (len(distinct) <= MOST_SHAPES and cost > bound):
             break
         bound -= min(cost, bound)

@@ -9,7 +9,8 @@ import numpy as np
 from segreg.engine.canvases import Boxes, bounding_boxes
 from segreg.engine.errors import InputError
 from segreg.engine.geometry import spacing_of
-from segreg.engine.placements.layout import Array, Cells, Layout, SpacedPlacement, coarsen, times
+from segreg.engine.placements.layout import Array, Cells, Layout, times
+from segreg.engine.placements.spaced import SpacedPlacement, coarsen
 from segreg.engine.regions import RegionPlan
 
 MARGIN = 0.1  # of a region's box, around it: how much of its field is kept for fusion

@@ -14,7 +14,8 @@ from segreg.engine.geometry import apply_map, index_to_world, make_affine, spaci
 from segreg.engine.pipeline import Pipeline
 from segreg.engine.placements import PLACEMENTS, canvas_sizes, layout, make_placement
 from segreg.engine.placements.crop import MOST_SHAPES, merge_shapes
-from segreg.engine.placements.layout import SIZE_STEP, Layout, SpacedPlacement
+from segreg.engine.placements.layout import SIZE_STEP, Layout
+from segreg.engine.placements.spaced import SpacedPlacement
 from segreg.engine.regions import RegionPlan, plan_regions
 from segreg.engine.timing import Stopwatch
 from segreg.kernels import jacobian_determinant
@@ -333,5 +334,6 @@ class TestWholeImages:
 
 def test_backends_build_for_the_sizes_of_the_package() -> None:
     assert canvas_sizes(SETTINGS) == [16]
-    assert canvas_sizes(settings("grid", shape=[32, 48, 64])) == [32, 48, 64]
+    assert canvas_sizes(settings("grid", shape=[32, 48, 64], free=False)) == [32, 48, 64]
+    assert canvas_sizes(settings("grid", shape=[32, 48, 64])) == [16, 32, 48, 64]
     assert set(PLACEMENTS) == {"region", "crop", "grid"}
