@@ -99,12 +99,14 @@ def fit_spline(points: Array, values: Array) -> tuple[Array, Array]:
     count = len(points)
     centre = points.mean(0)
     points = points - centre
-    apart = points[:, None] - points[None]
-    kernel = np.sqrt(np.einsum("ijk,ijk->ij", apart, apart))
     polynomial = np.column_stack([points, np.ones(count)])
     system = np.zeros((count + 4, count + 4))
+    kernel = system[:count, :count]
+    for axis in points.T:
+        kernel += np.square(np.subtract.outer(axis, axis))
+    np.sqrt(kernel, out=kernel)
     # |r| is conditionally negative definite, so smoothing enters with a minus.
-    system[:count, :count] = kernel - SMOOTHING * np.eye(count)
+    kernel[np.diag_indices(count)] = -SMOOTHING
     system[:count, count:] = polynomial
     system[count:, :count] = polynomial.T
     # Points in one plane, as in a 2-D image, leave the slope across it free: hold it down. The

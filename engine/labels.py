@@ -44,11 +44,9 @@ class LabelScheme:
         regions = np.repeat(
             np.arange(1, len(self) + 1, dtype=np.int32), [len(group) for group in self.labels]
         )
-        top = int(label_map.max())
-        if top < 1 << 20:
-            table = np.zeros(top + 1, np.int32)
-            inside = numbers <= top
-            table[numbers[inside]] = regions[inside]
+        if (top := int(numbers.max())) < 1 << 20:
+            table = np.zeros(top + 1, np.int32)  # labels beyond it are in no region
+            table[numbers] = regions
             found: NDArray[np.int32] = relabel(_narrow(label_map), table)
             return found
         xp, order = array_module(label_map), np.argsort(numbers)
@@ -60,7 +58,8 @@ class LabelScheme:
 
 def present_labels(label_map: NDArray[np.integer]) -> list[int]:
     """Label numbers that occur in ``label_map``, ascending, background (0) left out."""
-    top = int(label_map.max())
+    # Of small numbers a table is quicker than to look for the largest.
+    top = 255 if label_map.dtype == np.uint8 else int(label_map.max())
     if top < 1 << 20:
         found = find_labels(_narrow(label_map), top + 1)
     else:

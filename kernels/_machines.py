@@ -37,6 +37,9 @@ class Machine(Protocol):
     """Bytes that may lie around a row while a launch filters several axes at once: they stay in
     a core's cache. 0 where a launch takes one axis."""
 
+    rounds: int
+    """Rounds of a loop between two looks at how far it came: to look waits for a GPU."""
+
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array: ...
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array: ...
@@ -57,8 +60,17 @@ class Machine(Protocol):
         """A few results, back on the host."""
         ...
 
-    def count(self, array: Array) -> int:
-        """Entries that are not zero."""
+    def fetch_together(self, *arrays: Array) -> list[np.ndarray[Any, Any]]:
+        """Several results back on the host, with one wait for all."""
+        ...
+
+    def count_marks(self, marks: Array, rows: Array) -> Array:
+        """Ones among the ``marks`` (..., W) in those ``rows`` (...) that hold a one: a number that
+        ``fetch_numbers`` brings to the host."""
+        ...
+
+    def fetch_numbers(self, numbers: list[Array]) -> list[int]:
+        """Integers that were counted, back on the host together."""
         ...
 
     def address(self, array: Array) -> int: ...
@@ -82,6 +94,7 @@ class Cpu:
     name = "cpu"
     lanes = 32
     window = 2**20
+    rounds = 1
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return np.empty(shape, dtype)
@@ -101,8 +114,14 @@ class Cpu:
     def fetch(self, array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array)
 
-    def count(self, array: Array) -> int:
-        return int(np.count_nonzero(array))
+    def fetch_together(self, *arrays: Array) -> list[np.ndarray[Any, Any]]:
+        return [np.asarray(array) for array in arrays]
+
+    def count_marks(self, marks: Array, rows: Array) -> Array:
+        return np.count_nonzero(marks[rows.view("bool")])
+
+    def fetch_numbers(self, numbers: list[Array]) -> list[int]:
+        return [int(number) for number in numbers]
 
     def address(self, array: Array) -> int:
         return int(array.ctypes.data)
@@ -133,6 +152,7 @@ class Cuda:
     name = "cuda"
     lanes = 4096
     window = 0
+    rounds = 8
 
     def __init__(self) -> None:
         import cupy  # only reached once a CuPy array was passed
@@ -176,8 +196,22 @@ class Cuda:
         fetched: np.ndarray[Any, Any] = self._cupy.asnumpy(array)
         return fetched
 
-    def count(self, array: Array) -> int:
-        return int(self._cupy.count_nonzero(array))
+    def fetch_together(self, *arrays: Array) -> list[np.ndarray[Any, Any]]:
+        flat = [self.contiguous(array).reshape(-1).view("uint8") for array in arrays]
+        parts = np.split(
+            self.fetch(self._cupy.concatenate(flat)), np.cumsum([p.size for p in flat])[:-1]
+        )
+        return [
+            part.view(array.dtype).reshape(array.shape)
+            for part, array in zip(parts, arrays, strict=True)
+        ]
+
+    def count_marks(self, marks: Array, rows: Array) -> Array:
+        # To pick the rows out would wait for their number.
+        return (marks & rows[..., None]).sum(dtype="int64")
+
+    def fetch_numbers(self, numbers: list[Array]) -> list[int]:
+        return [int(number) for number in self.fetch(self._cupy.stack(numbers))]
 
     def address(self, array: Array) -> int:
         return int(array.data.ptr)

@@ -61,8 +61,8 @@ def repair_folds(
     out : (B, 3, D, H, W) float32, optional
         Where to write; may be ``displacement`` itself.
     stream : cupy.cuda.Stream, optional
-        Where to run on the GPU; CuPy's current stream if left out. Every round counts what is
-        left on the host.
+        Where to run on the GPU; CuPy's current stream if left out. After every few rounds what
+        is left is counted on the host.
 
     Returns
     -------
@@ -100,16 +100,20 @@ def repair_folds(
     size = (shape[0] * shape[1], shape[2], -(-shape[3] // _PHASES))
     # Two sets of marks in turn: the new one is looked for around the old one.
     marks, worked = (_Marks(machine, shape) for _ in range(2))
-    folds = [marks.find(out, float(least), None)]
+    folds = machine.fetch_numbers([marks.find(out, float(least), None)])
     while folds[-1] and len(folds) <= iterations:
-        for phase in range(_PHASES):
-            machine.launch(
-                "open_folds", size, marks.voxels, marks.rows, *grid, freedom, ease, *numbers,
-                phase, out,
-            )  # fmt: skip
-        marks, worked = worked, marks
-        folds.append(marks.find(out, float(least), worked))
-    return out, tuple(folds)
+        counts = []
+        for _ in range(min(machine.rounds, iterations + 1 - len(folds))):
+            for phase in range(_PHASES):
+                machine.launch(
+                    "open_folds", size, marks.voxels, marks.rows, *grid, freedom, ease, *numbers,
+                    phase, out,
+                )  # fmt: skip
+            marks, worked = worked, marks
+            counts.append(marks.find(out, float(least), worked))
+        folds += machine.fetch_numbers(counts)
+    # Rounds after the last fold was opened changed nothing.
+    return out, tuple(folds[: folds.index(0) + 1] if 0 in folds else folds)
 
 
 class _Marks:
@@ -120,7 +124,7 @@ class _Marks:
         self.voxels = machine.empty(shape, "uint8")
         self.rows = machine.empty(shape[:3], "uint8")
 
-    def find(self, field: Array, least: float, worked: _Marks | None) -> int:
+    def find(self, field: Array, least: float, worked: _Marks | None) -> Array:
         """Mark the folds of a field, near the marks of ``worked`` only; how many there are."""
         self.rows[...] = 0
         batch, depth, height, width = self.voxels.shape
@@ -129,4 +133,4 @@ class _Marks:
             None if worked is None else worked.voxels, None if worked is None else worked.rows,
             least, self.voxels, self.rows,
         )  # fmt: skip
-        return self._machine.count(self.voxels[self.rows.view("bool")])
+        return self._machine.count_marks(self.voxels, self.rows)

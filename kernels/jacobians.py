@@ -95,15 +95,14 @@ def jacobian_sums(
     jacobian = check_array(machine, "jacobian", jacobian, "D H W")
     regions = check_array(machine, "regions", regions, "D H W", ("int32",), jacobian.shape)
     rows = regions.shape[0] * regions.shape[1]
-    tables = table_count(machine, rows, 8 * (_COUNTS + _SUMS) * (count + 2))
-    counts = machine.zeros((tables, count + 2, _COUNTS), "int64")
-    sums = machine.zeros((tables, count + 2, _SUMS), "float64")
+    pieces = table_count(machine, rows, 8 * (_COUNTS + _SUMS) * (count + 2))
+    counts = machine.zeros((pieces, count + 2, _COUNTS), "int64")
+    sums = machine.zeros((pieces, count + 2, _SUMS), "float64")
     machine.launch(
-        "jacobian_sums", tables, regions, jacobian, *regions.shape, count, counts, sums
+        "jacobian_sums", pieces, regions, jacobian, *regions.shape, count, counts, sums
     )
-    return JacobianSums(
-        *machine.fetch(counts.sum(axis=0)).T.copy(), *machine.fetch(sums.sum(axis=0)).T.copy()
-    )
+    tables = machine.fetch_together(counts.sum(axis=0), sums.sum(axis=0))
+    return JacobianSums(*(column for table in tables for column in table.T.copy()))
 
 
 @on_stream

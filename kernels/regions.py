@@ -117,19 +117,18 @@ def region_stats(
     machine.launch(
         "region_stats", tables, regions, image, *regions.shape, count, moments, intensities
     )
-    sums = machine.fetch(moments[..., : _LOW.start].sum(axis=0))
+    sums, low, high, added = machine.fetch_together(
+        moments[..., : _LOW.start].sum(axis=0),
+        moments[..., _LOW].min(axis=0),
+        moments[..., _HIGH].max(axis=0),
+        intensities.sum(axis=0),
+    )
     if sums[0, _OUT_OF_RANGE]:
         raise ValueError(
             f"regions: expected numbers 0 to {count}, got others in {sums[0, _OUT_OF_RANGE]} "
             "voxels. Renumber the regions or raise count."
         )
-    return _summary(
-        sums,
-        machine.fetch(moments[..., _LOW].min(axis=0)),
-        machine.fetch(moments[..., _HIGH].max(axis=0)),
-        machine.fetch(intensities.sum(axis=0)),
-        regions.size,
-    )
+    return _summary(sums, low, high, added, regions.size)
 
 
 def _summary(

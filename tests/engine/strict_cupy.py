@@ -264,7 +264,7 @@ for _name in ("astype", "view", "reshape", "ravel", "copy", "sum", "min", "max",
 def _unwrap(value: Any) -> Any:
     if isinstance(value, Array):
         return value.host
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return tuple(map(_unwrap, value))
     if isinstance(value, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
@@ -315,7 +315,7 @@ class StrictGpu:
             ones=lambda shape, dtype: Array.around(np.ones(shape, dtype)),
             asarray=self._asarray,
             asnumpy=lambda array: array.get(),
-            count_nonzero=_wrapped(np.count_nonzero),
+            stack=lambda arrays: Array.around(np.stack([array.host for array in arrays])),
             ascontiguousarray=lambda a: (
                 a if a.host.flags.c_contiguous else Array.around(np.ascontiguousarray(a.host))
             ),
@@ -360,7 +360,9 @@ class StrictGpu:
     def _alloc_pinned(self, size: int) -> Any:
         memory = (ctypes.c_ubyte * size)()
         ctypes.memset(memory, GARBAGE, size)
-        self.pinned.append((ctypes.addressof(memory), size))
+        place = (ctypes.addressof(memory), size)
+        self.pinned.append(place)
+        weakref.finalize(memory, self.pinned.remove, place)
         return memory
 
     def _function(self, name: str) -> Callable[..., None]:

@@ -31,6 +31,8 @@ from tests.engine.strict_cupy import OutOfMemoryError, StrictGpu, strict_gpu
 from tests.kernels.conftest import Emulated, require_gpu
 
 ON_GPU = [*(name for name, entry in REGISTRY.items() if entry.device == "cuda"), "borrowed"]
+# With one pass: a look at each batch and its folds, labels, statistics, points, repair, quality.
+MOST_WAITS = 20
 WORST = 1e-2  # voxels: what a GPU's field may differ from a CPU's
 
 
@@ -173,6 +175,16 @@ class TestOnStandIn:
             assert device._up in device.stream.waited_for  # before it computes
             assert device.stream in device._up.waited_for  # before blocks come back to it
             assert device.stream in device._down.waited_for
+
+    def test_the_host_seldom_waits(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        """Each wait costs what a kernel takes: a further one is to be noticed."""
+        with on_gpu(looking_package) as engine:
+            for _ in range(2):
+                gpu.log.clear()
+                engine.register(*volumes(small_phantom))
+        assert gpu.log.waits <= MOST_WAITS
 
     def test_nothing_is_left_on_the_gpu(
         self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom

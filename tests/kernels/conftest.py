@@ -179,6 +179,7 @@ class Emulated(HostLibrary):
 
     lanes = _machines.Cuda.lanes
     window = _machines.Cuda.window
+    rounds = _machines.Cuda.rounds
 
     def __init__(self, folder: Path) -> None:
         names = list(cuda_parameters())
