@@ -26,6 +26,7 @@ def register(
             "run the network here."
         ),
     ] = None,
+    precision: options.PrecisionChoice = "auto",
     keyring: options.Keyring = None,
     passes: Annotated[
         int | None, typer.Option(help="How often the network is asked per region.")
@@ -81,7 +82,12 @@ def register(
     with (
         OutputFolder(output),
         Engine(
-            package, backend=backend, passes=passes, threads=threads, keyring=keyring
+            package,
+            backend=backend,
+            precision=precision,
+            passes=passes,
+            threads=threads,
+            keyring=keyring,
         ) as engine,
     ):
         if engine.package.intended_use:
