@@ -31,7 +31,7 @@ $(VENV)/.runtime: $(BIN)/python $(SOURCES)
 
 $(VENV)/.test: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,export,foreign,engines,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,export,quantize,foreign,engines,test]'
 	touch $@
 
 clean:

@@ -19,6 +19,7 @@ from benchmarks import degradation
 from benchmarks.datasets import DATASETS, Pair
 from benchmarks.memory import peak_mib
 from benchmarks.record import write_record
+from segreg.engine.precision import AUTO, PRECISIONS
 from segreg.engine.result import without_nan
 from segreg.engine.runtime import Engine
 
@@ -93,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--package", default="shapes")
     parser.add_argument("--backend")
+    parser.add_argument("--precision", default=AUTO, choices=[AUTO, *PRECISIONS])
     parser.add_argument("--passes", type=int, nargs="+", default=[0, 1, 2, 4])
     parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
     parser.add_argument("--pairs", type=int, help="at most so many pairs of each data set")
@@ -105,7 +107,10 @@ def run(options: argparse.Namespace) -> int:
         return degradation.run(options)
     console = Console(width=140)
     engines = {
-        n: Engine(options.package, backend=options.backend, passes=n) for n in options.passes
+        n: Engine(
+            options.package, backend=options.backend, precision=options.precision, passes=n
+        )
+        for n in options.passes
     }
     cases = []
     for name in options.datasets:

@@ -1,10 +1,15 @@
-"""Whether this engine and this machine can run a package, said before anything is loaded."""
+"""Whether this engine and this machine can run a package, and its network opened in what can."""
 
 from __future__ import annotations
 
-from segreg.engine.backends import availability
+from pathlib import Path
+
+from segreg.engine.backends import Backend, CudaOptions, availability, open_backend
 from segreg.engine.errors import BackendError
+from segreg.engine.machine import processor_flags
 from segreg.engine.package import Package
+from segreg.engine.placements import canvas_sizes
+from segreg.engine.precision import checked_precision, choose_precision
 
 
 def choose_backend(package: Package, asked: str | None) -> str | None:
@@ -33,4 +38,39 @@ def choose_backend(package: Package, asked: str | None) -> str | None:
         f"package {package.name} cannot run here: {reasons or 'no backend is installed'}. "
         f"Backends that can and are installed: {', '.join(able) or 'none'}; "
         "pip install 'segreg[cpu]' brings onnxruntime, which runs all networks."
+    )
+
+
+def open_network(
+    package: Package,
+    asked: str | None,
+    precision: str,
+    *,
+    threads: int | None,
+    options: CudaOptions | None,
+) -> Backend:
+    """The package's network, in the backend asked for or the first that can, in ``precision``.
+
+    ``precision`` is "auto" for the fastest variant that passed the exporter's proof, or a name; see
+    ``segreg.engine.precision``.
+
+    Raises
+    ------
+    PrecisionError : package, backend or processor lacks the precision.
+    BackendError : no backend can run the package.
+    """
+    settings, flags = package.settings, processor_flags()
+    wanted = checked_precision(precision)
+
+    def find(backend: str) -> tuple[Path, str]:
+        choice = choose_precision(settings, backend, flags, wanted)
+        return package.folder / choice.file, choice.precision
+
+    return open_backend(
+        choose_backend(package, asked),
+        find,
+        channels=len(settings["channels"]),
+        threads=threads,
+        canvas=canvas_sizes(settings),
+        options=options,
     )

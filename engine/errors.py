@@ -5,7 +5,8 @@
     SegregError
     |-- InputError        2  a file, image, label map or option that cannot be used
     |-- BackendError      3  an inference backend or device that is missing or failed
-    |   `-- OperatorError 3  a network with an operator that the backend does not have
+    |   |-- OperatorError 3  a network with an operator that the backend does not have
+    |   `-- PrecisionError 3 arithmetic that the package, backend or processor lacks
     `-- PackageError      4  a model package that is damaged, unknown or of the wrong schema
 
 ``InputError`` is a ``ValueError`` too: wrong arrays handed to the Python API and wrong files handed
@@ -39,6 +40,10 @@ class OperatorError(BackendError):
     def __init__(self, message: str, operators: tuple[str, ...]) -> None:
         super().__init__(message)
         self.operators = operators
+
+
+class PrecisionError(BackendError):
+    """The precision asked for is not one that package, backend and processor all have."""
 
 
 class PackageError(SegregError):

@@ -73,6 +73,11 @@ def describe_machine() -> Machine:
     )
 
 
+def processor_flags() -> frozenset[str] | None:
+    """Instruction sets of the processor, as Linux names them; None where the system is silent."""
+    return _read_cpuinfo(Path("/proc/cpuinfo"))[1]
+
+
 def describe_cupy() -> tuple[str | None, str | None]:
     """Version of CuPy, which holds the arrays of a GPU, and why it cannot be used here."""
     if find_spec("cupy") is None:

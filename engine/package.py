@@ -110,6 +110,12 @@ def load_package(folder: Path, *, keyring: str | Path | None = None) -> Package:
     except ValueError as error:
         raise PackageError(f"{METADATA}: expected JSON, could not parse it ({error}).") from error
     validate_metadata(metadata)
+    for precision, variant in metadata["segreg"].get("variants", {}).items():
+        if "file" in variant and variant["file"] not in read_checksums(folder):
+            raise PackageError(
+                f"{folder.name}: its {precision} variant, {variant['file']}, is missing. "
+                "Fetch the package again."
+            )
     return Package(folder, metadata, digest)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from segreg.engine.arrays import Array
-from segreg.engine.backends import Backend, CudaOptions, open_backend
-from segreg.engine.compatibility import choose_backend
+from segreg.engine.backends import Backend, CudaOptions
+from segreg.engine.compatibility import open_network
 from segreg.engine.conveyor import Job, overlap, stages_of, whole
 from segreg.engine.device import HOST, Delivery, open_device, split_memory, use_gpu
 from segreg.engine.errors import InputError
@@ -23,7 +23,7 @@ from segreg.engine.geometry import grid_map
 from segreg.engine.labels import Groups, LabelScheme, make_scheme
 from segreg.engine.package import open_package
 from segreg.engine.pipeline import Pipeline, Progress
-from segreg.engine.placements import canvas_sizes
+from segreg.engine.precision import AUTO
 from segreg.engine.quality import Quality, Thresholds, judge
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.result import Provenance, Result
@@ -71,6 +71,8 @@ class Engine:
     package : name of a shipped package, or path of a package folder or zip.
     backend : name of a backend, or one that is open (and stays so); None takes the first that is
         installed and can run the package.
+    precision : "auto" takes the fastest that the exporter proved for the package and that the
+        machine has; or "float32", "bfloat16", "float16", "int8". See ``segreg.engine.precision``.
     passes : how often the network is asked per region; None takes the package's number.
     threads : CPU threads of the network; None leaves it to the backend.
     options : how a backend of the GPU loads the network; see ``open_backend``.
@@ -94,6 +96,7 @@ class Engine:
         package: str | Path = "shapes",
         *,
         backend: str | Backend | None = None,
+        precision: str = AUTO,
         passes: int | None = None,
         threads: int | None = None,
         options: CudaOptions | None = None,
@@ -106,15 +109,15 @@ class Engine:
             settings = self.package.settings
             self.passes = _checked_passes(settings["passes"] if passes is None else passes)
             if isinstance(backend, Backend):
+                if precision != AUTO:
+                    raise InputError(
+                        f"precision: an open backend runs in {backend.precision}, as it was "
+                        "opened; give the backend's name to choose."
+                    )
                 self.backend = backend
             else:
-                self.backend = open_backend(
-                    choose_backend(self.package, backend),
-                    self.package.network,
-                    channels=len(settings["channels"]),
-                    threads=threads,
-                    canvas=canvas_sizes(settings),
-                    options=options,
+                self.backend = open_network(
+                    self.package, backend, precision, threads=threads, options=options
                 )
                 resources.callback(self.backend.close)
             self.device = open_device(self.backend, budget)

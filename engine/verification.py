@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from segreg.engine.backends import availability, open_backend
 from segreg.engine.errors import BackendError
+from segreg.engine.machine import processor_flags
 from segreg.engine.package import Package
+from segreg.engine.precision import FULL, Choice, can_run
 from segreg.engine.probes import structured_batch
 from segreg.kernels import integrate
 
@@ -42,11 +44,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class BackendCheck:
-    """One backend against the reference; ``refusal`` says why it cannot run the network."""
+    """One backend in one precision against the reference; ``refusal`` says why it cannot run."""
 
     backend: str
     version: str
-    precision: str | None
+    precision: str
     difference: Difference | None
     allowed: float
     refusal: str | None = None
@@ -94,37 +96,39 @@ def network_shapes(settings: dict[str, Any]) -> list[tuple[int, int, int]]:
 
 
 def check_backends(package: Package) -> list[BackendCheck]:
-    """Every installed backend against the reference, on generated regions.
+    """Every variant in every installed backend against the reference, on generated regions.
+
+    Variants that a backend or the processor does not compute in are left out.
 
     Raises
     ------
     BackendError : the reference backend is missing or refuses the network.
     """
-    settings = package.settings
+    settings, flags = package.settings, processor_flags()
     regions = structured_batch(network_shapes(settings)[0], settings["channels"])
 
-    def answer(name: str) -> tuple[Vectors, str]:
-        backend = open_backend(name, package.network, channels=len(settings["channels"]))
+    def answer(name: str, precision: str) -> Vectors:
+        network = package.folder / Choice.of(precision).file
+        channels = len(settings["channels"])
+        backend = open_backend(name, network, channels=channels, precision=precision)
         try:
-            return backend.infer(regions), backend.precision
+            return backend.infer(regions)
         finally:
             backend.close()
 
-    expected, _ = answer(REFERENCE)
+    expected = answer(REFERENCE, FULL)
     checks = []
     for entry in availability():
-        if not entry.usable or entry.name == REFERENCE:
-            continue
-        try:
-            found, precision = answer(entry.name)
-        except BackendError as error:
-            checks.append(
-                BackendCheck(entry.name, str(entry.version), None, None, 0.0, str(error))
-            )
-            continue
-        allowed = WORST_FLOAT32 if precision == "float32" else WORST_REDUCED
-        difference = compare(expected, found, settings)
-        checks.append(
-            BackendCheck(entry.name, str(entry.version), precision, difference, allowed)
-        )
+        precisions = [FULL, *settings.get("variants", {})]
+        for precision in precisions[entry.name == REFERENCE :] if entry.usable else ():
+            if not can_run(precision, entry.name, flags):
+                continue
+            backend, version = entry.name, str(entry.version)
+            try:
+                difference = compare(expected, answer(backend, precision), settings)
+            except BackendError as error:
+                checks.append(BackendCheck(backend, version, precision, None, 0.0, str(error)))
+                continue
+            allowed = WORST_FLOAT32 if precision == FULL else WORST_REDUCED
+            checks.append(BackendCheck(backend, version, precision, difference, allowed))
     return checks

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,20 +24,26 @@ from segreg.engine.package import (
     package_files,
     write_checksums,
 )
+from segreg.engine.precision import FILES as VARIANT_FILES
+from segreg.engine.precision import PRECISIONS
 from segreg.engine.probes import structured_batch
 from segreg.engine.version import __version__
 from segreg.export.adapter import Adapter, check_answer
 from segreg.export.conventions import Conventions, measure_conventions
 from segreg.export.graph import EXTERNAL_FROM, Graph, write_graph
 from segreg.export.parity import Pair, Parity, ParityError, measure_parity, takes_other_sizes
+from segreg.export.quantisation import require_nncf
 from segreg.export.report import write_card, write_table
 from segreg.export.spec import Spec, parse_spec, read_spec
+from segreg.export.variants import Trial, measure_variants
 
 CARD, LICENCE = "docs/README.md", "LICENSE"
 PARITY, TABLE = "docs/parity.json", "docs/parity.md"
-WEIGHTS = f"{REGISTRATION}.data"  # of large networks
-FILES = (METADATA, REGISTRATION, WEIGHTS, CARD, PARITY, TABLE, LICENCE)
+NETWORKS = (REGISTRATION, *VARIANT_FILES.values())
+WEIGHTS = tuple(f"{network}.data" for network in NETWORKS)  # of large networks
+FILES = (METADATA, *NETWORKS, *WEIGHTS, CARD, PARITY, TABLE, LICENCE)
 TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
+QUANTISING_TOOL = "nncf"
 
 Progress = Callable[[str], None]
 
@@ -54,6 +60,7 @@ def export(
     card: Path | None = None,
     licence: Path | None = None,
     pair: Pair | None = None,
+    precisions: Sequence[str] | None = None,
     allow_failed_parity: bool = False,
     external_from: int = EXTERNAL_FROM,
     progress: Progress = lambda said: None,
@@ -70,6 +77,8 @@ def export(
         spec; a licence that is in ``path`` already is kept.
     pair : moving, fixed, moving labels, fixed labels to prove the package on; None takes a
         generated pair.
+    precisions : reduced precisions to try; kept are those that pass the spec's tolerances and are
+        faster on this machine. None takes those of the spec. float32 is always there.
     allow_failed_parity : write a package that differs from its network, too; it says so for ever.
     external_from : bytes of weights from which they lie in a file beside the graph.
 
@@ -77,10 +86,12 @@ def export(
     ------
     ConventionError : the spec contradicts what was measured on the network.
     ParityError : the exported network differs from ``network``.
+    BackendError : int8 is asked for and NNCF is not installed.
     PackageError : the spec breaks its schema, the network cannot be exported, or ``path`` holds
         files that would be part of the package and are not.
     """
     checked = _checked(spec)
+    tried = _checked_precisions(checked.precisions if precisions is None else precisions)
     if stray := sorted(set(package_files(path)) - set(FILES)):
         raise PackageError(
             f"{path.name}: {stray[0]} lies where only files of the package may; move it away."
@@ -94,15 +105,16 @@ def export(
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
         progress("writing the graph")
         graph = _write_network(adapter, folder, external_from)
-        parity = _prove(adapter, folder, graph, pair, progress)
+        parity, trials = _prove(adapter, folder, graph, pair, tried, progress)
         if parity.faults and not allow_failed_parity:
             raise ParityError(parity.faults)
         report = {
             "schema": 2,
             **parity.as_dict(),
+            "variants": {trial.precision: trial.as_dict() for trial in trials},
             "conventions": conventions.as_dict(),
             "graph": {"free_axes": list(graph.free_axes), "operators": graph.operators},
-            "made_with": made_with(),
+            "made_with": made_with(tried),
         }
         _write_json(folder / PARITY, report)
         (folder / TABLE).write_text(write_table(checked.metadata, report), encoding="utf-8")
@@ -117,16 +129,27 @@ def export(
     return load_package(path)
 
 
-def made_with() -> dict[str, str]:
-    """Versions of what makes a package, for the bill of materials."""
+def made_with(precisions: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of what makes a package in ``precisions``, for the bill of materials."""
     versions = {"segreg": __version__, "python": platform.python_version()}
-    return versions | {tool: importlib.metadata.version(tool) for tool in TOOLS}
+    tools = (*TOOLS, QUANTISING_TOOL) if "int8" in precisions else TOOLS
+    return versions | {tool: importlib.metadata.version(tool) for tool in tools}
 
 
 def _checked(spec: dict[str, Any] | Spec | Path) -> Spec:
     if isinstance(spec, Spec):
         return spec
     return read_spec(spec) if isinstance(spec, Path) else parse_spec(spec)
+
+
+def _checked_precisions(precisions: Sequence[str]) -> tuple[str, ...]:
+    if unknown := sorted(set(precisions) - set(PRECISIONS)):
+        raise PackageError(
+            f"precisions: expected some of {', '.join(PRECISIONS)}, got {unknown[0]!r}."
+        )
+    if "int8" in precisions:
+        require_nncf()
+    return tuple(precisions)
 
 
 def _examine(adapter: Adapter, progress: Progress) -> Conventions:
@@ -173,24 +196,38 @@ def _write_network(adapter: Adapter, folder: Path, external_from: int) -> Graph:
 
 
 def _prove(
-    adapter: Adapter, folder: Path, graph: Graph, pair: Pair | None, progress: Progress
-) -> Parity:
-    """Measure parity on the package as it will be, and write its verdict into the metadata."""
+    adapter: Adapter,
+    folder: Path,
+    graph: Graph,
+    pair: Pair | None,
+    precisions: tuple[str, ...],
+    progress: Progress,
+) -> tuple[Parity, list[Trial]]:
+    """Measure parity on the package as it will be, and write its verdict into the metadata.
+
+    Reduced precisions are tried only where float32 passed.
+    """
     metadata = dict(adapter.spec.metadata)
     settings = {**metadata["segreg"], "free_axes": list(graph.free_axes)}
     _write_metadata(folder, {**metadata, "segreg": settings})
+    package = load_package(folder)
     parity = measure_parity(
         adapter,
-        load_package(folder),
+        package,
         operators=list(graph.operators),
         pair=pair,
         progress=progress,
     )
+    trials = []
+    if not parity.faults:
+        trials = measure_variants(adapter, package, parity, precisions, progress=progress)
+    if kept := {trial.precision: trial.as_metadata() for trial in trials if trial.kept}:
+        settings["variants"] = kept
     settings["parity"] = "failed" if parity.faults else "passed"
     if parity.refused:
         settings["refused_by"] = parity.refused
     _write_metadata(folder, {**metadata, "segreg": settings})
-    return parity
+    return parity, trials
 
 
 def _write_metadata(folder: Path, metadata: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from segreg.engine.backends.base import Batch
 from segreg.engine.errors import BackendError, PackageError
 from segreg.engine.package import Package
 from segreg.engine.phantom import make_phantom
+from segreg.engine.precision import FULL
 from segreg.engine.probes import random_batch, structured_batch
 from segreg.engine.runtime import Engine
 from segreg.engine.verification import REFERENCE, compare
@@ -41,6 +42,17 @@ class ParityError(PackageError):
         )
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What a network is proved on: (kind, regions, torch's vectors), and a pair to register.
+
+    ``sides`` is None where the engine does not run the package's placement yet.
+    """
+
+    batches: list[tuple[str, Batch, Batch]]
+    sides: Pair | None
+
+
 @dataclass
 class Parity:
     """What was measured; ``refused`` are the backends that cannot run the network, and why."""
@@ -49,6 +61,7 @@ class Parity:
     pair: dict[str, Any] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    evidence: Evidence | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -69,7 +82,7 @@ def measure_parity(
     pair: Pair | None = None,
     progress: Progress = lambda stage: None,
 ) -> Parity:
-    """Compare torch with every installed backend, and with it as a backend of the engine.
+    """Compare torch with every installed backend in float32, and with it in the engine.
 
     Alone: on noise, on generated regions and on regions as the engine gathers them from the pair.
     In the engine: the Dice and the folding of the whole registration.
@@ -85,18 +98,19 @@ def measure_parity(
     progress("parity: torch on the pair")
     sides, parity.pair = _pair(pair, package.settings)
     batches += _register_with_torch(adapter, package, sides, parity)
+    parity.evidence = Evidence(batches, sides)
     usable = [entry for entry in availability() if entry.usable]
     for entry in usable:
         progress(f"parity: {entry.name}")
         try:
-            backend = open_backend(entry.name, package.network, channels=len(adapter.spec.channels))
+            backend = open_backend(
+                entry.name, package.network, channels=len(adapter.spec.channels), precision=FULL
+            )
         except BackendError as error:
             parity.refused[entry.name] = _reason(str(error), operators)
             continue
         try:
-            for kind, regions, expected in batches:
-                _compare(parity, adapter, backend, kind, regions, expected)
-            _compare_results(parity, adapter, package, backend, sides)
+            compare_backend(parity, parity.evidence, adapter, package, backend)
         finally:
             backend.close()
     if not usable:
@@ -104,6 +118,16 @@ def measure_parity(
     elif len(parity.refused) == len(usable):
         parity.faults += [f"{name} refuses it: {why}" for name, why in parity.refused.items()]
     return parity
+
+
+def compare_backend(
+    parity: Parity, evidence: Evidence, adapter: Adapter, package: Package, backend: Backend
+) -> None:
+    """Add the cases, the pair and the faults of one open ``backend`` to ``parity``."""
+    for kind, regions, expected in evidence.batches:
+        _compare(parity, adapter, backend, kind, regions, expected)
+    if evidence.sides is not None:
+        _compare_results(parity, adapter, package, backend, evidence.sides)
 
 
 def takes_other_sizes(adapter: Adapter, network: Path) -> bool:

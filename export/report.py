@@ -22,6 +22,8 @@ def write_table(metadata: dict[str, Any], report: dict[str, Any]) -> str:
     parts.append(f"Whole registration, {report['pair']['source']}:")
     whole = ("backend", "precision", "Dice", "change", "folded inside", "change")
     parts.append(_table(whole, _registrations(report["pair"])))
+    if report["variants"]:
+        parts.append("## Reduced precisions\n\n" + _variants(report["variants"]))
     if report["refused_by"]:
         refusals = [f"- {name}: {why}" for name, why in report["refused_by"].items()]
         parts.append("Backends that cannot run it:\n\n" + "\n".join(refusals))
@@ -73,6 +75,28 @@ def _registrations(pair: dict[str, Any]) -> Iterable[Sequence[str]]:
             f"{entry['folding_percent']:.3f} %",
             f"{entry['folding_change']:+.3f}",
         )
+
+
+def _variants(variants: dict[str, Any]) -> str:
+    """What was tried, what was kept, and why the rest was not."""
+    columns = ("precision", "worst", "99.9 %", "Dice", "folded", "speed over float32", "verdict")
+    rows, said = [], []
+    for precision, variant in variants.items():
+        speed = (
+            f"{gain['speed_up']:.2f} in {backend} ({gain['capability']})"
+            for backend, gain in variant["speed"].items()
+        )
+        figures = [
+            "" if name not in variant else f"{variant[name]:{form}}"
+            for name, form in (
+                ("worst", ".2g"), ("percentile_99_9", ".2g"),
+                ("dice_change", "+.4f"), ("folding_change", "+.3f"),
+            )
+        ]
+        rows.append((precision, *figures, "; ".join(speed), variant["verdict"]))
+        said += [f"- {precision} {variant['verdict']}: {reason}" for reason in variant["reasons"]]
+        said += [f"- {precision}: {note}" for note in variant["notes"]]
+    return "\n\n".join(part for part in (_table(columns, rows), "\n".join(said)) if part)
 
 
 def _conventions(found: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 
 from segreg.engine.errors import PackageError
 from segreg.engine.package import metadata_faults, schema_faults
+from segreg.engine.precision import FULL
 from segreg.engine.verification import WORST_FLOAT32, WORST_REDUCED, network_shapes
 
 Shape = tuple[int, int, int]
@@ -44,7 +45,7 @@ class Tolerance:
     dice: float = 0.002
 
     def of(self, precision: str) -> float:
-        return self.float32 if precision == "float32" else self.reduced
+        return self.float32 if precision == FULL else self.reduced
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Spec:
     ----------
     metadata : what ``configs/metadata.json`` shall say.
     inputs : channels of each positional argument of the network's ``forward``.
+    precisions : to try; float32 is always there.
     """
 
     metadata: dict[str, Any]
@@ -77,6 +79,7 @@ class Spec:
     intensity_range: tuple[float, float] = (-1.0, 1.0)
     free_space: bool = True
     tolerance: Tolerance = field(default_factory=Tolerance)
+    precisions: tuple[str, ...] = (FULL, "bfloat16")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -136,6 +139,7 @@ def parse_spec(content: Any) -> Spec:
         intensity_range=(float(low), float(high)),
         free_space=network.get("free_space", True),
         tolerance=Tolerance(**network.get("tolerance", {})),
+        precisions=tuple(network.get("precisions", Spec.precisions)),
     )
     if not spec.free_space and len(spec.shapes) > 1:
         raise PackageError(
@@ -175,8 +179,9 @@ def _fill_in(settings: Any, network: dict[str, Any]) -> Any:
 def _clashes(settings: Any) -> list[str]:
     if not isinstance(settings, dict):
         return []
+    written = (("channels", "inputs"), ("output", "output"), ("variants", "precisions"))
     return [
         f"segreg/{key}: the exporter writes it; say in network/{said} what the network does"
-        for key, said in (("channels", "inputs"), ("output", "output"))
+        for key, said in written
         if key in settings
     ]

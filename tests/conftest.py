@@ -49,7 +49,8 @@ def write_tiny_package(folder: Path, network: onnx.ModelProto, **settings: Any) 
     for part in ("configs", "models"):
         (folder / part).mkdir(parents=True)
     metadata = json.loads((ROOT / "models/shapes/configs/metadata.json").read_text())
-    metadata.update(name="tiny", description="A network for tests")
+    metadata.update(name="tiny", version="0.1.0", description="A network for tests")
+    metadata["segreg"].pop("variants", None)  # those of another network
     metadata["segreg"].update({"canvas": [16], "passes": 1, **settings})
     (folder / "configs/metadata.json").write_text(json.dumps(metadata))
     (folder / "models/registration.onnx").write_bytes(network.SerializeToString())

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segreg.engine.backends.base import ANY_CANVAS, Backend
 from segreg.engine.backends.options import CudaOptions
-from segreg.engine.errors import BackendError, OperatorError
+from segreg.engine.errors import BackendError, OperatorError, PrecisionError
 from segreg.engine.machine import describe_cupy
+
+# Backend -> the file it shall load and the precision it shall run in; raises PrecisionError where
+# there is none for it.
+Networks = Callable[[str], tuple[Path, str]]
 
 __all__ = ["REGISTRY", "Availability", "Backend", "CudaOptions", "availability", "open_backend"]
 
@@ -61,36 +65,42 @@ def availability() -> list[Availability]:
 
 def open_backend(
     name: str | None,
-    network: Path,
+    network: Path | Networks,
     *,
     channels: int,
     threads: int | None = None,
     canvas: Sequence[int] = ANY_CANVAS,
     options: CudaOptions | None = None,
+    precision: str | None = None,
 ) -> Backend:
     """Load ``network`` (ONNX) in the named backend, or for ``None`` in the first that can.
 
     Parameters
     ----------
+    network : a file, or a function from a backend's name to the file and precision for it.
     canvas : the package's canvas sizes, for backends that build for shapes.
     options : for a backend of the GPU; those of the CPU refuse them when asked for by name, and
         do without them when chosen.
+    precision : of a file: what it shall run in; None leaves it to the type of its weights.
 
     Raises
     ------
+    PrecisionError : the backend, or every one that is installed, cannot compute in it.
     OperatorError : the network holds operators that the backend does not have; the message names
         them and the backends here that have them.
     BackendError : unknown name, library or device missing, or a network that is refused.
     """
     facts: dict[str, Any] = {"channels": channels, "threads": threads, "canvas": canvas}
+    find = network if callable(network) else lambda _: (network, precision)
     if name is None:
-        return _open_first(network, facts, options)
+        return _open_first(find, facts, options)
     backend = _backend_class(name)
+    file, asked = find(name)
     try:
-        return backend(network, **facts, options=options)
+        return backend(file, **facts, options=options, precision=asked)
     except OperatorError as error:
         others = [other for other in REGISTRY if other != name and _look_at(other).usable]
-        able = [other for other in others if _has_operators(other, network, channels)]
+        able = [other for other in others if _has_operators(other, file, channels)]
         way_out = (
             f"Backends here that have what it needs: {', '.join(able)}; ask for one by name."
             if able
@@ -99,9 +109,17 @@ def open_backend(
         raise OperatorError(f"{error} {way_out}", error.operators) from error
 
 
-def _open_first(network: Path, facts: dict[str, Any], options: CudaOptions | None) -> Backend:
-    """The first usable backend that has all operators; its notes say which ones have not."""
+def _open_first(
+    find: Callable[[str], tuple[Path, str | None]],
+    facts: dict[str, Any],
+    options: CudaOptions | None,
+) -> Backend:
+    """The first usable backend that has the precision and all operators.
+
+    Its notes say which ones lack operators; who asks for a precision expects some to lack it.
+    """
     refusals: list[OperatorError] = []
+    unable: list[PrecisionError] = []
     no_gpu = describe_cupy()[1] is not None  # then no library of a GPU need be imported
     for name, entry in REGISTRY.items():
         on_gpu = entry.device == "cuda"
@@ -109,15 +127,21 @@ def _open_first(network: Path, facts: dict[str, Any], options: CudaOptions | Non
             continue
         fitting = options if on_gpu else None
         try:
-            backend = _backend_class(name)(network, **facts, options=fitting)
+            file, asked = find(name)
+            backend = _backend_class(name)(file, **facts, options=fitting, precision=asked)
         except OperatorError as error:
             refusals.append(error)
+            continue
+        except PrecisionError as error:
+            unable.append(error)
             continue
         backend.notes += [f"{error} Backend {name} runs it instead." for error in refusals]
         return backend
     if refusals:
         operators = tuple(sorted({o for error in refusals for o in error.operators}))
         raise OperatorError(" ".join(map(str, refusals)), operators)
+    if unable:
+        raise unable[-1]
     raise BackendError(
         f"no inference backend is installed for {platform.machine()}; "
         "pip install 'segreg[cpu]' brings OpenVINO and onnxruntime."

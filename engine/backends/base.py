@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from segreg.engine.backends.onnx_file import read_onnx
 from segreg.engine.backends.options import CudaOptions
-from segreg.engine.errors import BackendError, OperatorError
+from segreg.engine.errors import BackendError, OperatorError, PrecisionError
 from segreg.kernels._machines import machine_of
 
 # (K, C, D, H, W) float32; a backend of device "cuda" takes and gives CuPy arrays too.
@@ -32,6 +32,8 @@ class Backend(ABC):
 
     Attributes
     ----------
+    asked : the arithmetic asked for, or None for that of the network's weights. The file holds it,
+        but for bfloat16, which only a backend that makes it from float32 can do.
     canvas : smallest, usual and largest canvas, cells per axis. A backend that builds for shapes
         builds for these, if the network leaves the size open.
     device : ``cpu`` takes NumPy arrays; ``cuda`` takes CuPy arrays, and NumPy arrays, which it
@@ -50,6 +52,7 @@ class Backend(ABC):
         threads: int | None = None,
         canvas: Sequence[int] = ANY_CANVAS,
         options: CudaOptions | None = None,
+        precision: str | None = None,
     ) -> None:
         if options is not None and self.device == "cpu":
             raise BackendError(
@@ -57,6 +60,7 @@ class Backend(ABC):
                 "out (--gpu, --gpu-memory, --cuda-graph, --engine-cache)."
             )
         self.channels = channels
+        self.asked = precision
         self.canvas = canvas_range(canvas)
         self.options = options or CudaOptions()
         self.notes: list[str] = []
@@ -69,6 +73,12 @@ class Backend(ABC):
         except Exception as error:  # libraries raise their own types
             raise self._refusal(network, str(error).strip()) from error
         self._open = True
+        if precision not in (None, self.precision):
+            self.close()
+            raise PrecisionError(
+                f"backend {self.name}: asked to run {network.name} in {precision}, it would in "
+                f"{self.precision}; ask for that, or name another backend."
+            )
 
     @classmethod
     @abstractmethod
@@ -87,7 +97,7 @@ class Backend(ABC):
 
     @property
     def precision(self) -> str:
-        """Arithmetic the network runs in, such as ``float32`` or ``bfloat16``."""
+        """Arithmetic the network runs in: ``float32``, ``bfloat16``, ``float16`` or ``int8``."""
         return "float32"
 
     def infer(self, regions: Batch) -> Batch:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 # TensorProto.DataType -> what a network with weights of that type computes in.
 PRECISIONS = {10: "float16", 16: "bfloat16"}
+QUANTISING = {"QuantizeLinear", "QLinearConv", "QLinearMatMul"}
 
 MODEL_GRAPH, MODEL_FUNCTION = 7, 25
 GRAPH_NODE, GRAPH_INITIALIZER, FUNCTION_NODE = 1, 5, 7
@@ -31,7 +32,8 @@ class OnnxFile:
     Attributes
     ----------
     operators : ONNX names, subgraphs and functions included; empty if the file cannot be read.
-    precision : ``float16`` or ``bfloat16`` if any weight has that type, else ``float32``.
+    precision : ``int8`` if the network quantises, ``float16`` or ``bfloat16`` if any weight has
+        that type, else ``float32``.
     digest : SHA-256 over the file and the files that hold its weights, if those are apart.
     """
 
@@ -63,6 +65,8 @@ def read_onnx(path: Path) -> OnnxFile:
     for name in sorted(external):
         digest.update((path.parent / name).read_bytes())
     precision = next((PRECISIONS[t] for t in sorted(types) if t in PRECISIONS), "float32")
+    if QUANTISING & operators:
+        precision = "int8"
     return OnnxFile(frozenset(operators), precision, digest.hexdigest())
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 
 from segreg.engine.backends.base import Backend, Batch
+from segreg.engine.backends.onnx_file import read_onnx
 from segreg.engine.errors import BackendError
 
 PROVIDER = "CPUExecutionProvider"
@@ -24,6 +25,11 @@ class OnnxRuntimeBackend(Backend):
     def _load(self, network: Path, threads: int | None) -> None:
         self._session = open_session(self.name, network, threads, PROVIDER)
         self._input = self._session.get_inputs()[0].name
+        self._precision = read_onnx(network).precision
+
+    @property
+    def precision(self) -> str:
+        return self._precision
 
     def _run(self, regions: Batch) -> Batch:
         return np.asarray(self._session.run(None, {self._input: regions})[0])

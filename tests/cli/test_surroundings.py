@@ -218,7 +218,7 @@ class TestTrust:
         monkeypatch.setattr(verification, "check_backends", lambda package: [wrong])
         ran = segreg("packages", "verify", tiny_package)
         assert ran.exit_code == 4
-        assert "wrong computes something else than onnxruntime" in ran.stderr
+        assert "wrong in bfloat16 computes something else than onnxruntime" in ran.stderr
 
     def test_failed_parity_is_said(
         self, register: Segreg, segreg: Segreg, build_package: Callable[..., Path]

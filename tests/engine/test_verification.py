@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from segreg.engine import backends, compatibility, verification
 from segreg.engine.backends import Availability, Backend
 from segreg.engine.errors import BackendError, InputError
 from segreg.engine.package import load_package, write_checksums
 from segreg.engine.phantom import Phantom
+from segreg.engine.precision import FILES
 from segreg.engine.runtime import Engine
 from segreg.engine.verification import check_backends, compare, displacement_cells
-from tests.conftest import BuildPackage, write_tiny_package
+from tests.conftest import BuildPackage, tiny_network, write_tiny_package
 from tests.engine.pairs import volumes
 
 SETTINGS: dict[str, Any] = {
@@ -65,6 +67,44 @@ def test_backends_agree(looking_package: Path) -> None:
         assert check.sound
         assert check.difference is not None
         assert check.difference.largest_displacement > 0.1
+
+
+def quantised(network: onnx.ModelProto) -> onnx.ModelProto:
+    """The tiny network with its input rounded to bytes."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(network)
+    graph = copied.graph
+    graph.initializer.append(numpy_helper.from_array(np.float32(1 / 127), "scale"))
+    graph.initializer.append(numpy_helper.from_array(np.int8(0), "zero"))
+    graph.node[0].input[0] = "rounded"
+    graph.node.insert(0, helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["rounded"]))
+    graph.node.insert(0, helper.make_node("QuantizeLinear", ["regions", "scale", "zero"], ["q"]))
+    return copied
+
+
+@pytest.mark.parametrize("altered", [False, True])
+def test_altered_variant_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, altered: bool
+) -> None:
+    """Even with checksums that hold: every variant that the machine can run is run."""
+    pytest.importorskip("onnxruntime")
+    weights = np.random.default_rng(0).normal(0, 0.2, (3, 4, 2, 2, 2))
+    speed = {"openvino": {"speed_up": 2.0, "capability": "avx_vnni"}}
+    proved = {"worst": 0.05, "percentile_99_9": 0.01, "speed": speed}
+    variants = {"bfloat16": proved, "int8": {"file": FILES["int8"], **proved}}
+    folder = write_tiny_package(
+        tmp_path / "package", tiny_network((0.3, -0.2, 0.1), weights), variants=variants
+    )
+    other = tiny_network((0.3, 0.2, 0.1) if altered else (0.3, -0.2, 0.1), weights)
+    (folder / FILES["int8"]).write_bytes(quantised(other).SerializeToString())
+    write_checksums(folder)
+    monkeypatch.setattr(verification, "processor_flags", lambda: frozenset({"avx_vnni"}))
+    found = {(c.backend, c.precision): c.sound for c in check_backends(load_package(folder))}
+    assert found["onnxruntime", "int8"] is not altered
+    if "openvino" in {entry.name for entry in backends.availability() if entry.usable}:
+        assert found["openvino", "int8"] is not altered
+        assert found["openvino", "float32"]
+    assert "bfloat16" not in {precision for _, precision in found}  # this machine cannot
 
 
 class Wrong(Backend):

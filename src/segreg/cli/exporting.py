@@ -38,6 +38,14 @@ def export(
             help="Prove the package on this pair instead of a generated one.",
         ),
     ] = None,
+    precisions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Precisions to try, such as float32,bfloat16,float16,int8; without it those of "
+            "the spec. Kept are those that stay within its tolerances and are faster here.",
+        ),
+    ] = None,
     allow_failed_parity: Annotated[
         bool,
         typer.Option(
@@ -65,6 +73,7 @@ def export(
         card=card,
         licence=licence,
         pair=pair,
+        precisions=None if precisions is None else [p.strip() for p in precisions.split(",")],
         allow_failed_parity=allow_failed_parity,
         progress=lambda stage: console.say(stage, quiet=quiet),
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Geometry = Literal["sform", "qform"]
 Interpolation = Literal["linear", "nearest", "cubic"]
+Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 FixedImage = Annotated[Path, typer.Option("--fixed", help="Image that stays (NIfTI).")]
 MovingImage = Annotated[Path, typer.Option("--moving", help="Image that is warped (NIfTI).")]
@@ -38,6 +39,14 @@ GeometryChoice = Annotated[
     typer.Option(
         "--geometry",
         help="Which transform of a NIfTI header to believe; without it what ITK believes.",
+    ),
+]
+PrecisionChoice = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        help="Arithmetic of the network; auto takes the fastest that the package was proved in and "
+        "that this machine has.",
     ),
 ]
 Keyring = Annotated[

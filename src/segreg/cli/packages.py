@@ -69,10 +69,35 @@ def show_package(package: NameOrPath, as_json: options.AsJson = False) -> None:
     if as_json:
         console.print_json({**metadata, "digest": digest})
         return
+    settings = dict(metadata["segreg"])
+    variants = settings.pop("variants", {})
     table = console.make_table(f"Package {metadata['name']}", ("Key", "Value"), numbers=False)
-    for key, value in _flatten(metadata):
+    for key, value in _flatten({**metadata, "segreg": settings}):
         table.add_row(key, value)
     table.add_row("digest", digest)
+    console.print_table(table)
+    if variants:
+        _print_variants(variants)
+    else:
+        typer.echo("Proved in float32 alone.")
+
+
+def _print_variants(variants: dict[str, Any]) -> None:
+    columns = ("Precision", "Worst", "99.9 %", "Dice change", "Times float32's speed")
+    table = console.make_table("Reduced precisions, voxels apart from the trained network", columns)
+    for precision, variant in variants.items():
+        speed = (
+            f"{gain['speed_up']:.2g} in {backend} ({gain['capability']})"
+            for backend, gain in variant["speed"].items()
+        )
+        change = variant.get("dice_change")
+        table.add_row(
+            precision,
+            f"{variant['worst']:.2g}",
+            f"{variant['percentile_99_9']:.2g}",
+            "-" if change is None else f"{change:+.4f}",
+            ", ".join(speed),
+        )
     console.print_table(table)
 
 
@@ -85,8 +110,8 @@ def verify_package(
 ) -> None:
     """Check a package's checksums, metadata and signature, and its network on this machine.
 
-    Every installed backend is compared with onnxruntime on generated regions. Exit code 4 where
-    something does not hold.
+    Every installed backend, in every precision of the package that it and this machine have, is
+    compared with onnxruntime on generated regions. Exit code 4 where something does not hold.
     """
     from segreg.engine.errors import PackageError
     from segreg.engine.package import open_package
@@ -113,8 +138,9 @@ def verify_package(
         console.say(f"Note: {note}", quiet=quiet)
     if wrong := [check for check in checks if not check.sound]:
         raise PackageError(
-            f"package {name}: {', '.join(check.backend for check in wrong)} computes something "
-            "else than onnxruntime on this machine; use another backend by name."
+            f"package {name}: {', '.join(f'{c.backend} in {c.precision}' for c in wrong)} computes "
+            "something else than onnxruntime on this machine; use another backend or precision by "
+            "name."
         )
 
 
@@ -123,11 +149,12 @@ def _print_checks(checks: list[BackendCheck]) -> None:
     table = console.make_table("Voxels apart from onnxruntime in float32", columns)
     for check in checks:
         if check.difference is None:
-            table.add_row(check.backend, f"cannot run it: {check.refusal}", "-", "-", "-")
+            refusal = f"{check.precision}, cannot run it: {check.refusal}"
+            table.add_row(check.backend, refusal, "-", "-", "-")
             continue
         table.add_row(
             check.backend,
-            str(check.precision),
+            check.precision,
             f"{check.difference.worst:.2g}",
             f"{check.difference.percentile_99_9:.2g}",
             f"{check.allowed:g}",

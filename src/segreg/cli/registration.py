@@ -27,6 +27,7 @@ def register(
             "run the network here."
         ),
     ] = None,
+    precision: options.PrecisionChoice = "auto",
     keyring: options.Keyring = None,
     passes: Annotated[
         int | None, typer.Option(help="How often the network is asked per region.")
@@ -91,6 +92,7 @@ def register(
                 Engine(
                     package,
                     backend=backend,
+                    precision=precision,
                     passes=passes,
                     threads=threads,
                     options=loading,
