@@ -19,9 +19,10 @@ def write_table(metadata: dict[str, Any], report: dict[str, Any]) -> str:
         parts.append("\n".join(f"- {fault}" for fault in report["faults"]))
     cases = ("backend", "precision", "regions", "size", "largest", "worst", "99.9 %", "allowed")
     parts.append(_table(cases, [_case(case) for case in report["cases"]]))
-    parts.append(f"Whole registration, {report['pair']['source']}:")
-    whole = ("backend", "precision", "Dice", "change", "folded inside", "change")
-    parts.append(_table(whole, _registrations(report["pair"])))
+    if "torch" in report["pair"]:
+        parts.append(f"Whole registration, {report['pair']['source']}:")
+        whole = ("backend", "precision", "Dice", "change", "folded inside", "change")
+        parts.append(_table(whole, _registrations(report["pair"])))
     if report["variants"]:
         parts.append("## Reduced precisions\n\n" + _variants(report["variants"]))
     if report["refused_by"]:
