@@ -20,7 +20,7 @@ from benchmarks.datasets import hippocampus
 from benchmarks.gpu_engine import open_engine
 from segreg.engine import cuda_device
 from segreg.engine.backends import REGISTRY, CudaOptions, availability
-from segreg.engine.batches import region_bytes
+from segreg.engine.cuda_device import CudaDevice
 from segreg.engine.errors import BackendError, InputError
 from segreg.engine.phantom import Phantom
 from segreg.engine.result import Result
@@ -227,8 +227,7 @@ class TestMemory:
         monkeypatch.setattr(sampling, "TABLE_BYTES", 1 << 16)
         sizes: list[list[int]] = []
         results = []
-        each = region_bytes(4, 16, 8, 8)
-        for budget in (None, 1 << 40, 2 * (FIXED + 3 * each), f"{2 * (FIXED + each)} B"):
+        for budget in (None, 1 << 40, "10 MB", "6000000 B"):
             with on_gpu(looking_package, gpu_memory=budget) as engine:
                 sizes.append(_shown(engine))
                 results.append(engine.register(*volumes(small_phantom)))
@@ -239,8 +238,7 @@ class TestMemory:
                     assert gpu.default_pool.used < 10_000
                     assert gpu.pools[-1].most <= gpu.pools[-1].limit
         assert sizes[0] == sizes[1] == [6, 1]
-        assert sizes[0] != sizes[2] != sizes[3]
-        assert sum(sizes[2]) == sum(sizes[3]) == 7
+        assert sizes[2:] == [[3, 3, 1], [2, 2, 2, 1]]
         for result in results:
             same(result, results[0])
             assert not any("memory" in note for note in result.notes)
@@ -261,6 +259,22 @@ class TestMemory:
                 engine.register(*volumes(small_phantom))
         gc.collect()
         assert gpu.default_pool.used < 2_000
+
+    def test_as_many_regions_as_fit(self, gpu: StrictGpu) -> None:
+        cells, each = 100, 1000
+        network = 4 * cuda_device.FEATURES * cells
+        half = CudaDevice(0, memory=int(10 * (network + each) / 0.8) + 9)
+        assert half.most_regions(cells, each) == 10
+        parts = CudaDevice(0, memory=int((4 * network + 50 * each) / 0.8) + 9, batch=4)
+        assert parts.most_regions(cells, each) == 50
+        apart = CudaDevice(0, memory=1 << 40, arena=int(3 * network / 0.8) + 9, batch=16)
+        assert apart.most_regions(cells, each) == 3
+        unbound = CudaDevice(0, memory=1 << 40, arena=int(3 * network / 0.8) + 9, batch=3)
+        assert unbound.most_regions(cells, each) > 10**6
+        assert CudaDevice(0, memory=10).most_regions(cells, each) == 1
+        # Without a bound, what the GPU has free: the stand-in says 8 GiB.
+        free = int(0.8 * 2**33)
+        assert CudaDevice(0, batch=64).most_regions(10**6, 10**6) == free // (257 * 10**6)
 
     def test_a_pair_that_does_not_fit_at_all(
         self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
@@ -419,10 +433,6 @@ class TestOnDevice:
             found = bounded.register(*volumes(small_phantom))
         difference = found.displacement.displacement - expected.displacement.displacement
         assert np.abs(difference).max() < WORST
-
-
-# Bytes of a small phantom's registration beside the batch, roughly.
-FIXED = 1_000_000
 
 
 def _shown(engine: Engine, most: int | None = None) -> list[int]:
