@@ -10,6 +10,7 @@ import gc
 import importlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,20 @@ class TestOnStandIn:
             assert device.stream in device._up.waited_for  # before blocks come back to it
             assert device.stream in device._down.waited_for
 
+    def test_no_kernel_of_the_cpu_is_needed(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom, monkeypatch: Any
+    ) -> None:
+        """So that a GPU does without the compiled extension."""
+
+        def absent() -> Any:
+            raise ImportError("the extension was asked for")
+
+        pair = [*volumes(small_phantom)]
+        monkeypatch.setattr(_machines, "_extension", absent)
+        monkeypatch.setattr(_machines, "_cpu_machine", absent)
+        with on_gpu(looking_package) as engine:
+            assert engine.register(*pair).quality.dice > 0.5
+
     def test_the_host_seldom_waits(
         self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
     ) -> None:
@@ -309,6 +324,17 @@ class TestMany:
                 same(found, alone)
         gc.collect()
         assert gpu.default_pool.used < 4_000
+
+    def test_threads_share_an_engine(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        pairs = [volumes(small_phantom), pair_of(cubes(*SHIFTED), cubes(*BOXES))] * 2
+        with on_gpu(looking_package) as engine:
+            expected = [engine.register(*pair) for pair in pairs[:2]] * 2
+            with ThreadPoolExecutor(2) as pool:
+                found = list(pool.map(lambda pair: engine.register(*pair), pairs))
+        for one, alone in zip(found, expected, strict=True):
+            same(one, alone)
 
     def test_the_next_pair_goes_up_while_one_is_computed(
         self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
