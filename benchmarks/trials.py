@@ -15,7 +15,9 @@ from benchmarks.checkout import ROOT
 
 TESTS = "tests/kernels"
 ENGINE_TESTS = ("tests/engine/test_device.py", "tests/engine/test_gpu_backends.py")
-ENGINE_NEEDS = ("nibabel", "isal", "jsonschema", "onnx", "onnxruntime")
+ENGINE_NEEDS = (
+    "nibabel", "isal", "jsonschema", "onnx", "onnxruntime", "segreg.kernels._cpu",
+)  # fmt: skip
 CHECKERS = ("memcheck", "racecheck")
 CHECKED = "agrees_with_reference"  # tests to run under them: every operation, in a few minutes
 FAULTS_FOUND = 9  # exit code of compute-sanitizer

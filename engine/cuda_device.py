@@ -27,6 +27,10 @@ from segreg.engine.memory import format_bytes
 # pinned memory is taken from the whole system.
 MOST_PINNED = 4 * 2**30
 SHARE = 0.8  # of what is free: the rest is for fragments, and for what is only estimated
+# Feature maps at the canvas's resolution that a registration network keeps at once, estimated: two
+# or three of a U-Net's first level.
+FEATURES = 64
+FLOAT = 4  # bytes
 
 
 class CudaDevice(Device):
@@ -37,15 +41,23 @@ class CudaDevice(Device):
     number : of the device.
     memory : bytes that arrays may take in all; None for no bound but the GPU's.
     budget : what a sentence about memory calls the bound, the network's share included.
+    arena : bytes that the network takes from elsewhere; 0 where it shares ``memory``.
+    batch : most regions that the network is shown at once.
     """
 
     threads = 0
 
     def __init__(
-        self, number: int, memory: int | None = None, budget: int | None = None
+        self,
+        number: int,
+        memory: int | None = None,
+        budget: int | None = None,
+        arena: int = 0,
+        batch: int = 16,
     ) -> None:
         self._cupy = importlib.import_module("cupy")
         self._number, self._limit, self.budget = number, memory, budget
+        self._arena, self._batch = arena, batch
         with self._cupy.cuda.Device(number):
             self.name = current_gpu(self._cupy).name
             self.stream, self._up, self._down = (
@@ -122,7 +134,15 @@ class CudaDevice(Device):
             free = self._limit - self._pool.used_bytes()
         else:
             free = self._cupy.cuda.runtime.memGetInfo()[0] + self._pool.free_bytes()
-        return max(1, int(SHARE * free) // bytes_each)
+        free, network = int(SHARE * free), FLOAT * FEATURES * cells
+        if self._arena:
+            shown = int(SHARE * self._arena) // network
+            most = free // bytes_each if shown >= self._batch else min(free // bytes_each, shown)
+        else:
+            most = free // (bytes_each + network)
+            if most > self._batch:  # the network takes them in parts
+                most = (free - self._batch * network) // bytes_each
+        return max(1, most)
 
     def tidy(self) -> None:
         self._pool.free_all_blocks()

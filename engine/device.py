@@ -173,5 +173,7 @@ def open_device(backend: Backend, budget: int | None) -> Device:
             f"{format_bytes(budget or 0)}. Raise it, or lower CudaOptions.memory."
         )
     module = importlib.import_module("segreg.engine.cuda_device")
-    device: Device = module.CudaDevice(backend.gpu.number, left, budget)
+    device: Device = module.CudaDevice(
+        backend.gpu.number, left, budget, backend.arena, backend.options.batch
+    )
     return device

@@ -128,6 +128,6 @@ def repair_seams(
     warped = warp_labels(plan.moving.region_map, displacement, affine=to_moving, mode="nearest")
     matched = warped == plan.fixed.region_map
     xp = array_module(displacement)
-    freedom = xp.where(matched, np.float32(MATCHED), np.float32(1))[None]
-    _, folds = repair_folds(displacement, spacing=spacing, freedom=freedom, out=displacement)
+    freedom = xp.where(matched, np.float32(MATCHED), np.float32(1)).astype(np.float32, copy=False)
+    _, folds = repair_folds(displacement, spacing=spacing, freedom=freedom[None], out=displacement)
     return folds[0] - folds[-1]

@@ -55,8 +55,7 @@ def displacement_of(
 def steps_needed(velocity: FloatArray, scale: float, most: int) -> NDArray[np.intp]:
     """Squarings (k,) after which the first step of each velocity is no longer than ``LINEAR``."""
     axes = tuple(range(1, velocity.ndim))
-    longest = np.maximum(fetch(velocity.max(axis=axes)), -fetch(velocity.min(axis=axes)))
-    longest *= abs(scale)
+    longest = fetch(abs(velocity).max(axis=axes)) * abs(scale)
     halvings = np.ceil(np.log2(np.maximum(longest, LINEAR) / LINEAR))
     return np.asarray(np.minimum(halvings, most), np.intp)
 

@@ -222,6 +222,17 @@ def test_a_checker_that_is_not_there_is_reported(monkeypatch: pytest.MonkeyPatch
     assert not trial.proven
 
 
+def test_tests_of_the_engine_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = trials.importlib.util.find_spec
+    absent = {"isal", "segreg.kernels._cpu"}
+    monkeypatch.setattr(
+        trials.importlib.util, "find_spec", lambda name: None if name in absent else find(name)
+    )
+    trial = trials.run_engine_tests(1.0)
+    assert trial == Trial("engine", problem="not installed: isal, segreg.kernels._cpu")
+    assert gpu.succeeded([trial], [], [])
+
+
 def test_tests_that_do_not_end_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "_pytest", lambda: [sys.executable, "-c", "while True: pass"])
     assert trials.run_tests(0.2).problem == "not finished within 0.2 s"
