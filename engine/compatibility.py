@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from segreg.engine.backends import availability
 from segreg.engine.errors import BackendError, PackageError
 from segreg.engine.package import Package
@@ -11,7 +13,12 @@ PLACEMENTS = ("region",)  # what the pipeline can do
 
 def check_placement(package: Package) -> None:
     """Refuse a package whose network must be shown something this engine cannot show."""
-    placement = package.settings["placement"]
+    placement = package.settings.get("placement")
+    if placement is None:
+        raise PackageError(
+            f"package {package.name}: holds no registration network, it segments only. Register "
+            f"with another package, such as shapes, and segment with this one."
+        )
     if placement not in PLACEMENTS:
         raise PackageError(
             f"package {package.name}: its network is shown regions by placement {placement!r}, "
@@ -20,17 +27,20 @@ def check_placement(package: Package) -> None:
         )
 
 
-def choose_backend(package: Package, asked: str | None) -> str | None:
+def choose_backend(
+    package: Package, asked: str | None, refused_by: Mapping[str, str] | None = None
+) -> str | None:
     """The backend to open for ``package``: the one asked for, or the first that can run it.
 
     Some networks hold operators that a backend lacks; the exporter found out which, and the
-    package says so.
+    package says so. ``refused_by`` is what it says of its segmentation network; None asks about
+    the registration network.
 
     Raises
     ------
     BackendError : the backend asked for, or every one that is installed, cannot run the package.
     """
-    refused: dict[str, str] = package.settings.get("refused_by", {})
+    refused = package.settings.get("refused_by", {}) if refused_by is None else refused_by
     if not refused:
         return asked
     usable = [entry.name for entry in availability() if entry.usable]

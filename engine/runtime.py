@@ -16,12 +16,13 @@ from segreg.engine.compatibility import check_placement, choose_backend
 from segreg.engine.errors import InputError
 from segreg.engine.field import Field
 from segreg.engine.geometry import grid_map
+from segreg.engine.label_names import LabelNames
 from segreg.engine.labels import Groups, LabelScheme, make_scheme
 from segreg.engine.package import open_package
 from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.quality import Thresholds, judge
 from segreg.engine.regions import RegionPlan, Side, plan_regions
-from segreg.engine.result import Provenance, Result
+from segreg.engine.result import GIVEN, Provenance, Result
 from segreg.engine.seams import (
     BACKGROUND,
     BLEND_MM,
@@ -30,6 +31,7 @@ from segreg.engine.seams import (
     plan_blending,
     repair_seams,
 )
+from segreg.engine.segmentation import Segmenter, complete_labels
 from segreg.engine.timing import Stopwatch
 from segreg.engine.version import __version__
 from segreg.engine.volume import (
@@ -60,6 +62,8 @@ class Engine:
     threads : CPU threads of the network; None leaves it to the backend.
     options : how a backend of the GPU loads the network; see ``open_backend``.
     keyring : file of public keys (PEM); refuses a package that none of them signed.
+    segmenter : package that segments images which come without labels; None takes ``package``
+        itself, if it can.
 
     Raises
     ------
@@ -75,12 +79,13 @@ class Engine:
         threads: int | None = None,
         options: CudaOptions | None = None,
         keyring: str | Path | None = None,
+        segmenter: str | Path | None = None,
     ) -> None:
         with ExitStack() as resources:
             self.package = resources.enter_context(open_package(package, keyring=keyring))
             settings = self.package.settings
-            self.passes = _checked_passes(settings["passes"] if passes is None else passes)
             check_placement(self.package)
+            self.passes = _checked_passes(settings["passes"] if passes is None else passes)
             if isinstance(backend, Backend):
                 self.backend = backend
             else:
@@ -94,6 +99,17 @@ class Engine:
                 )
                 resources.callback(self.backend.close)
             self._pipeline = Pipeline(self.backend, settings)
+            self.segmenter: Segmenter | None = None
+            own = segmenter is None
+            source = self.package if own else resources.enter_context(
+                open_package(str(segmenter), keyring=keyring)
+            )
+            if source.segments or not own:
+                by_name = backend if isinstance(backend, str) else None
+                self.segmenter = Segmenter(
+                    source, backend=by_name, threads=threads, options=options
+                )
+                resources.callback(self.segmenter.close)
             self._resources = resources.pop_all()  # what fails above leaves nothing open
 
     def __enter__(self) -> Engine:
@@ -115,11 +131,12 @@ class Engine:
         self,
         moving: VolumeLike,
         fixed: VolumeLike,
-        moving_labels: VolumeLike,
-        fixed_labels: VolumeLike,
+        moving_labels: VolumeLike | None = None,
+        fixed_labels: VolumeLike | None = None,
         *,
         groups: Groups | None = None,
-        labels: Sequence[int] | None = None,
+        labels: Sequence[int | str] | None = None,
+        label_names: LabelNames | None = None,
         geometry: str | None = None,
         interpolation: str = "linear",
         blend: BlendPairs | None = None,
@@ -134,9 +151,12 @@ class Engine:
         ----------
         moving, fixed, moving_labels, fixed_labels : path, nibabel image or Volume
             The sides may differ in grid, spacing and orientation; a label map lies on the grid of
-            its image.
+            its image. A side without one is segmented, if the package segments.
         groups : region name -> label numbers registered as one region; None makes each label one.
-        labels : register only these label numbers.
+        labels : register only these labels.
+        label_names : name -> label number, as ``read_label_names`` reads them: ``groups``,
+            ``labels`` and ``blend`` may then use names. None takes those of the package that
+            segmented.
         geometry : {None, "sform", "qform"}
             Which transform of a NIfTI header to believe; None reads headers as ITK does.
         interpolation : {"linear", "nearest", "cubic"} for the warped image.
@@ -165,15 +185,18 @@ class Engine:
                 "moving labels": moving_labels, "fixed labels": fixed_labels,
             }
             volumes = _read(sides, geometry)
+        sources = complete_labels(volumes, self.segmenter, watch)
+        if label_names is None and self.segmenter is not None and set(sources.values()) != {GIVEN}:
+            label_names = self.segmenter.names
         with watch.stage("plan"):
             scheme = make_scheme(
                 volumes["moving labels"].array, volumes["fixed labels"].array,
-                groups=groups, select=labels,
+                groups=groups, select=labels, label_names=label_names,
             )
             blending = plan_blending(scheme, blend, blend_mm)
             plan = _plan(volumes, scheme, self._pipeline.settings["initial_map"])
         displacement = self._pipeline.displacement(plan, self.passes, watch, progress, blending)
-        provenance = self._provenance(scheme, interpolation, blending, repair)
+        provenance = self._provenance(scheme, interpolation, blending, repair, sources)
         return self._finish(volumes, scheme, plan, displacement, provenance, thresholds, watch)
 
     def register_many(
@@ -183,8 +206,8 @@ class Engine:
 
         Parameters
         ----------
-        pairs : (moving, fixed, moving_labels, fixed_labels) sequences, or mappings with the
-            arguments of ``register``.
+        pairs : (moving, fixed) or (moving, fixed, moving_labels, fixed_labels) sequences, or
+            mappings with the arguments of ``register``.
         options : arguments of ``register`` for all pairs.
         """
         with ThreadPoolExecutor(max_workers=1) as reader:
@@ -237,6 +260,7 @@ class Engine:
             moving=moving,
             fixed=fixed,
             fixed_labels=volumes["fixed labels"],
+            moving_labels=moving_labels,
             warped=Volume(warped, fixed.affine, "warped"),
             warped_labels=Volume(warped_labels, fixed.affine, "warped labels"),
             displacement=Field(displacement[0], fixed.affine),
@@ -246,6 +270,7 @@ class Engine:
             notes=(
                 *self.package.notes,
                 *join_notes(volumes.values()),
+                *_source_notes(provenance.label_sources),
                 *scheme.notes,
                 *self.backend.notes,
             ),
@@ -254,7 +279,12 @@ class Engine:
         )
 
     def _provenance(
-        self, scheme: LabelScheme, interpolation: str, blending: Blending, repair: bool
+        self,
+        scheme: LabelScheme,
+        interpolation: str,
+        blending: Blending,
+        repair: bool,
+        sources: Mapping[str, str],
     ) -> Provenance:
         names = (BACKGROUND, *scheme.names)
         return Provenance(
@@ -271,6 +301,7 @@ class Engine:
             blend=tuple((names[j], names[k]) for j, k in blending.pairs),
             blend_mm=blending.length,
             repair=repair,
+            label_sources=(sources["moving"], sources["fixed"]),
         )
 
 
@@ -283,17 +314,19 @@ def _checked_passes(passes: object) -> int:
     return passes
 
 
-def _read(sides: dict[str, VolumeLike], geometry: str | None) -> dict[str, Volume]:
-    """Read and check both sides."""
+def _read(sides: dict[str, VolumeLike | None], geometry: str | None) -> dict[str, Volume]:
+    """Read and check both sides; those of ``sides`` that are None are left out."""
+    given = [name for name, side in sides.items() if side is not None]
 
     def read(name: str) -> Volume:
         volume = as_volume(sides[name], geometry=geometry)
         return check_labels(volume) if name.endswith("labels") else check_image(volume)
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        volumes = dict(zip(sides, pool.map(read, sides), strict=True))
+        volumes = dict(zip(given, pool.map(read, given), strict=True))
     for side in ("moving", "fixed"):
-        check_same_grid(volumes[f"{side} labels"], volumes[side])
+        if f"{side} labels" in volumes:
+            check_same_grid(volumes[f"{side} labels"], volumes[side])
     return volumes
 
 
@@ -306,15 +339,25 @@ def _plan(volumes: dict[str, Volume], scheme: LabelScheme, initial_map: str) -> 
     return plan_regions(measure("moving"), measure("fixed"), initial_map)
 
 
+def _source_notes(sources: tuple[str, str]) -> Iterator[str]:
+    """What must be said of labels that nobody gave."""
+    for source in dict.fromkeys(sources):
+        sides = [side for side, of in zip(IMAGES, sources, strict=True) if of == source]
+        if source != GIVEN:
+            yield (
+                f"{' and '.join(sides)} labels: {source}; overlaps say how well these labels were "
+                "matched, not how right they are"
+            )
 
 
-SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
+IMAGES = ("moving", "fixed")
+SIDES = (*IMAGES, "moving_labels", "fixed_labels")
 
 
 def _arguments(pair: Mapping[str, Any] | Sequence[VolumeLike], options: dict[str, Any]) -> Any:
-    if not isinstance(pair, Mapping) and len(pair) == len(SIDES):
-        pair = dict(zip(SIDES, pair, strict=True))
-    if not isinstance(pair, Mapping) or not set(SIDES) <= set(pair):
+    if not isinstance(pair, Mapping) and len(pair) in (len(IMAGES), len(SIDES)):
+        pair = dict(zip(SIDES, pair, strict=False))
+    if not isinstance(pair, Mapping) or not set(IMAGES) <= set(pair):
         given = ", ".join(pair) if isinstance(pair, Mapping) else f"{len(pair)} entries"
         raise InputError(f"pairs: expected {', '.join(SIDES)}, got {given}.")
     return {**options, **pair}
@@ -322,5 +365,9 @@ def _arguments(pair: Mapping[str, Any] | Sequence[VolumeLike], options: dict[str
 
 def _read_ahead(arguments: dict[str, Any]) -> dict[str, Any]:
     geometry = arguments.get("geometry")
-    read = {side: as_volume(arguments[side], geometry=geometry) for side in SIDES}
+    read = {
+        side: as_volume(arguments[side], geometry=geometry)
+        for side in SIDES
+        if arguments.get(side) is not None
+    }
     return {**arguments, **read}
