@@ -22,6 +22,7 @@ NETWORK, REST, MARK = "#0a6cbd", "#e8833a", "#c62f3b"
 # In the order they run: cool for what feeds the network, warm for what follows it.
 STAGE_COLOURS = {
     "read": "#c9ced4",
+    "segment": "#5fa8d3",
     "plan": "#8fd0c3",
     "gather": "#3fa58f",
     "infer": NETWORK,

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from segreg.engine.backends import Backend, CudaOptions, availability, open_backend
-from segreg.engine.errors import BackendError
+from segreg.engine.errors import BackendError, PackageError
 from segreg.engine.machine import processor_flags
 from segreg.engine.package import Package
 from segreg.engine.placements import canvas_sizes
 from segreg.engine.precision import checked_precision, choose_precision
 
 
-def choose_backend(package: Package, asked: str | None) -> str | None:
+def check_registers(package: Package) -> None:
+    """Refuse a package that holds no registration network."""
+    if "placement" not in package.settings:
+        raise PackageError(
+            f"package {package.name}: holds no registration network, it segments only. Register "
+            "with another package, such as shapes, and segment with this one."
+        )
+
+
+def choose_backend(
+    package: Package, asked: str | None, refused_by: Mapping[str, str] | None = None
+) -> str | None:
     """The backend to open for ``package``: the one asked for, or the first that can run it.
 
     Some networks hold operators that a backend lacks; the exporter found out which, and the
-    package says so.
+    package says so. ``refused_by`` is what it says of its segmentation network; None asks about
+    the registration network.
 
     Raises
     ------
     BackendError : the backend asked for, or every one that is installed, cannot run the package.
     """
-    refused: dict[str, str] = package.settings.get("refused_by", {})
+    refused = package.settings.get("refused_by", {}) if refused_by is None else refused_by
     if not refused:
         return asked
     usable = [entry.name for entry in availability() if entry.usable]

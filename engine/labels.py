@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from segreg.engine.arrays import array_module, fetch
 from segreg.engine.errors import InputError
+from segreg.engine.label_names import LabelNames, resolve_groups, resolve_labels
 from segreg.kernels import find_labels, relabel
 
-Groups = Mapping[str, Sequence[int]]
+Groups = Mapping[str, Sequence[int | str]]  # a label by number, or by name where names are given
 
 MAX_REGIONS = 10_000  # far beyond any atlas: a label map of that many is an image
 
@@ -79,28 +80,34 @@ def make_scheme(
     fixed_labels: NDArray[np.integer],
     *,
     groups: Groups | None = None,
-    select: Sequence[int] | None = None,
+    select: Sequence[int | str] | None = None,
+    label_names: LabelNames | None = None,
 ) -> LabelScheme:
     """Regions present on both sides; what is left out is said in ``notes``.
 
     Parameters
     ----------
     groups : region name -> label numbers; labels in no group are left out.
-    select : use only these label numbers.
+    select : use only these labels.
+    label_names : name -> label number; ``groups`` and ``select`` may then speak of names, and
+        regions are called by them.
 
     Raises
     ------
-    InputError : no region on both sides, or a label in two groups.
+    InputError : no region on both sides, a label in two groups, or a name that is not known.
     """
+    known = label_names or {}
+    select = None if select is None else resolve_labels(select, known)
     moving, fixed = set(present_labels(moving_labels)), set(present_labels(fixed_labels))
     wanted = moving | fixed if select is None else set(select)
     candidates: dict[str, tuple[int, ...]]
     if groups is None:
-        candidates = {f"label {label}": (label,) for label in sorted(wanted)}
+        called = {number: name for name, number in known.items()}
+        candidates = {called.get(n, f"label {n}"): (n,) for n in sorted(wanted)}
     else:
         candidates = {
             name: tuple(label for label in labels if label in wanted)
-            for name, labels in _checked(groups).items()
+            for name, labels in _checked(resolve_groups(groups, known) if known else groups).items()
         }
     names, labels, notes = [], [], []
     for name, numbers in candidates.items():
@@ -127,8 +134,13 @@ def make_scheme(
     return LabelScheme(tuple(names), tuple(labels), tuple(notes))
 
 
-def read_groups(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """Groups from a JSON file such as ``{"left lung": [1, 2], "heart": 5}``."""
+def read_groups(
+    path: str | Path, label_names: LabelNames | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Groups from a JSON file such as ``{"left lung": [1, 2], "heart": 5}``.
+
+    With ``label_names``, their labels may be names.
+    """
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -141,7 +153,7 @@ def read_groups(path: str | Path) -> dict[str, tuple[int, ...]]:
             f'{path.name}: expected an object like {{"left lung": [1, 2]}}, '
             f"got {type(content).__name__}."
         )
-    return _checked(content)
+    return _checked(content if label_names is None else resolve_groups(content, label_names))
 
 
 def _checked(groups: Mapping[str, object]) -> dict[str, tuple[int, ...]]:

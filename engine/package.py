@@ -18,6 +18,7 @@ from segreg.engine.errors import PackageError
 
 METADATA = "configs/metadata.json"
 REGISTRATION = "models/registration.onnx"
+SEGMENTATION = "models/segmentation.onnx"
 CHECKSUMS = "SHA256SUMS"
 SIGNATURE = "SIGNATURE"
 MAX_UNPACKED = 2 << 30  # bytes; a zip that promises more is refused before anything is unpacked
@@ -73,6 +74,11 @@ class Package:
     def network(self) -> Path:
         return self.folder / REGISTRATION
 
+    @property
+    def segments(self) -> bool:
+        """Whether it holds a segmentation network."""
+        return "segmentation" in self.settings
+
 
 @contextmanager
 def open_package(
@@ -110,12 +116,7 @@ def load_package(folder: Path, *, keyring: str | Path | None = None) -> Package:
     except ValueError as error:
         raise PackageError(f"{METADATA}: expected JSON, could not parse it ({error}).") from error
     validate_metadata(metadata)
-    for precision, variant in metadata["segreg"].get("variants", {}).items():
-        if "file" in variant and variant["file"] not in read_checksums(folder):
-            raise PackageError(
-                f"{folder.name}: its {precision} variant, {variant['file']}, is missing. "
-                "Fetch the package again."
-            )
+    _check_networks(folder, metadata["segreg"])
     return Package(folder, metadata, digest)
 
 
@@ -182,9 +183,8 @@ def _verify_checksums(folder: Path) -> str:
     if not listing.is_file():
         raise PackageError(f"{folder.name}: expected a model package, but it has no {CHECKSUMS}.")
     listed = read_checksums(folder)
-    for required in (METADATA, REGISTRATION):
-        if required not in listed:
-            raise PackageError(f"{folder.name}: {CHECKSUMS} does not list {required}.")
+    if METADATA not in listed:
+        raise PackageError(f"{folder.name}: {CHECKSUMS} does not list {METADATA}.")
     if extra := sorted(set(package_files(folder)) - set(listed)):
         raise PackageError(f"{folder.name}: {extra[0]} is not listed in {CHECKSUMS}.")
     for name, expected in listed.items():
@@ -199,6 +199,22 @@ def _verify_checksums(folder: Path) -> str:
                 f"got {found[:12]}.... The file was altered or damaged; fetch the package again."
             )
     return _sha256(listing)
+
+
+def _check_networks(folder: Path, settings: dict[str, Any]) -> None:
+    """Refuse metadata that speak of a network that is not there, or not of one that is."""
+    listed = read_checksums(folder)
+    for key, network in (("placement", REGISTRATION), ("segmentation", SEGMENTATION)):
+        if key in settings and network not in listed:
+            raise PackageError(f"{folder.name}: {CHECKSUMS} does not list {network}.")
+        if key not in settings and network in listed:
+            raise PackageError(f"{folder.name}: {METADATA} says nothing of {network}.")
+    for precision, variant in settings.get("variants", {}).items():
+        if "file" in variant and variant["file"] not in listed:
+            raise PackageError(
+                f"{folder.name}: its {precision} variant, {variant['file']}, is missing. "
+                "Fetch the package again."
+            )
 
 
 def validate_metadata(metadata: Any) -> None:

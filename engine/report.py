@@ -30,6 +30,7 @@ REGION_COLOURS = (
 )
 STAGE_WORDS = {
     "read": "reading files",
+    "segment": "segmenting",
     "plan": "planning regions",
     "gather": "gathering regions",
     "infer": "network",

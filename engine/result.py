@@ -20,6 +20,8 @@ from segreg.engine.quality import Quality
 from segreg.engine.timing import Stopwatch
 from segreg.engine.volume import Volume
 
+GIVEN = "given"  # a label map that somebody handed over
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -42,11 +44,14 @@ class Provenance:
     repair: bool
     device: str = "cpu"
     """What computed it: ``cpu``, or the GPU's name."""
+    label_sources: tuple[str, str] = (GIVEN, GIVEN)
+    """Where the label maps of the moving and the fixed side are from."""
 
     def as_dict(self) -> dict[str, Any]:
         blend = [list(pair) for pair in self.blend]
+        sources = dict(zip(("moving", "fixed"), self.label_sources, strict=True))
         versions = {"python": platform.python_version(), "numpy": np.__version__}
-        return {**self.__dict__, "blend": blend, **versions}
+        return {**self.__dict__, "blend": blend, "label_sources": sources, **versions}
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Result:
     jacobian : (D, H, W) determinant of the displacement's Jacobian.
     folds_repaired : voxels that folded before the repair and do not after it; 0 if none was asked
         for.
+    moving_labels : on the moving image's grid.
     notes : sentences about what was met on the way (labels on one side only, headers that
         contradict themselves ...).
     """
@@ -78,6 +84,7 @@ class Result:
     notes: tuple[str, ...]
     watch: Stopwatch = field(repr=False)
     folds_repaired: int = 0
+    moving_labels: Volume | None = None
 
     @property
     def timings(self) -> dict[str, float]:
@@ -99,13 +106,22 @@ class Result:
     ) -> dict[str, Path]:
         """Write the result into ``folder``: all files or none.
 
-        Returns the paths by name: displacement, warped, warped_labels, [inverse], result, [report].
+        Label maps that were segmented are among them. Returns the paths by name: displacement,
+        warped, warped_labels, [fixed_labels], [moving_labels], [inverse], result, [report].
         """
         writers: dict[str, tuple[str, Callable[[Path], None]]] = {
             "displacement": ("displacement.nii.gz", self.displacement.write),
             "warped": ("warped.nii.gz", self.warped.write),
             "warped_labels": ("warped_labels.nii.gz", self.warped_labels.write),
         }
+        for side, labels, source in zip(
+            ("moving", "fixed"),
+            (self.moving_labels, self.fixed_labels),
+            self.provenance.label_sources,
+            strict=True,
+        ):
+            if labels is not None and source != GIVEN:
+                writers[f"{side}_labels"] = (f"{side}_labels.nii.gz", labels.write)
         if inverse:
             writers["inverse"] = ("inverse.nii.gz", self.inverse.write)
         with OutputFolder(folder) as output, self.watch.stage("write"):

@@ -14,19 +14,20 @@ import numpy as np
 
 from segreg.engine.arrays import Array
 from segreg.engine.backends import Backend, CudaOptions
-from segreg.engine.compatibility import open_network
+from segreg.engine.compatibility import check_registers, open_network
 from segreg.engine.conveyor import Job, overlap, stages_of, whole
 from segreg.engine.device import HOST, Delivery, open_device, split_memory, use_gpu
 from segreg.engine.errors import InputError
 from segreg.engine.field import Field
 from segreg.engine.geometry import grid_map
+from segreg.engine.label_names import LabelNames
 from segreg.engine.labels import Groups, LabelScheme, make_scheme
 from segreg.engine.package import open_package
 from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.precision import AUTO
 from segreg.engine.quality import Quality, Thresholds, judge
 from segreg.engine.regions import RegionPlan, Side, plan_regions
-from segreg.engine.result import Provenance, Result
+from segreg.engine.result import GIVEN, Provenance, Result
 from segreg.engine.seams import (
     BACKGROUND,
     BLEND_MM,
@@ -35,6 +36,7 @@ from segreg.engine.seams import (
     plan_blending,
     repair_seams,
 )
+from segreg.engine.segmentation import Segmenter, complete_labels
 from segreg.engine.timing import Stopwatch
 from segreg.engine.version import __version__
 from segreg.engine.volume import (
@@ -79,6 +81,8 @@ class Engine:
     gpu_memory : what network and arrays may take of the GPU, in bytes or as ``"4GiB"``; None sets
         no bound. Less memory means smaller batches of regions, and the same result.
     keyring : file of public keys (PEM); refuses a package that none of them signed.
+    segmenter : package that segments images which come without labels; None takes ``package``
+        itself, if it can.
 
     Attributes
     ----------
@@ -102,11 +106,13 @@ class Engine:
         options: CudaOptions | None = None,
         keyring: str | Path | None = None,
         gpu_memory: int | str | None = None,
+        segmenter: str | Path | None = None,
     ) -> None:
         budget, options = split_memory(gpu_memory, options)
         with ExitStack() as resources, use_gpu(options):
             self.package = resources.enter_context(open_package(package, keyring=keyring))
             settings = self.package.settings
+            check_registers(self.package)
             self.passes = _checked_passes(settings["passes"] if passes is None else passes)
             if isinstance(backend, Backend):
                 if precision != AUTO:
@@ -125,7 +131,29 @@ class Engine:
             if self.device is HOST:
                 resources.enter_context(hold_memory())
             self._pipeline = Pipeline(self.backend, settings, self.device)
+            self.segmenter = self._open_segmenter(
+                segmenter, resources, keyring,
+                backend=backend if isinstance(backend, str) else None,
+                threads=threads, options=options,
+            )  # fmt: skip
             self._resources = resources.pop_all()  # what fails above leaves nothing open
+
+    def _open_segmenter(
+        self,
+        asked: str | Path | None,
+        resources: ExitStack,
+        keyring: str | Path | None,
+        **loading: Any,
+    ) -> Segmenter | None:
+        """The segmenter asked for, or the package's own if it has one."""
+        if asked is None and not self.package.segments:
+            return None
+        source = self.package
+        if asked is not None:
+            source = resources.enter_context(open_package(asked, keyring=keyring))
+        segmenter = Segmenter(source, **loading)
+        resources.callback(segmenter.close)
+        return segmenter
 
     def __enter__(self) -> Engine:
         return self
@@ -147,11 +175,12 @@ class Engine:
         self,
         moving: VolumeLike,
         fixed: VolumeLike,
-        moving_labels: VolumeLike,
-        fixed_labels: VolumeLike,
+        moving_labels: VolumeLike | None = None,
+        fixed_labels: VolumeLike | None = None,
         *,
         groups: Groups | None = None,
-        labels: Sequence[int] | None = None,
+        labels: Sequence[int | str] | None = None,
+        label_names: LabelNames | None = None,
         geometry: str | None = None,
         interpolation: str = "linear",
         blend: BlendPairs | None = None,
@@ -166,9 +195,12 @@ class Engine:
         ----------
         moving, fixed, moving_labels, fixed_labels : path, nibabel image or Volume
             The sides may differ in grid, spacing and orientation; a label map lies on the grid of
-            its image.
+            its image. A side without one is segmented, if the package segments.
         groups : region name -> label numbers registered as one region; None makes each label one.
-        labels : register only these label numbers.
+        labels : register only these labels.
+        label_names : name -> label number, as ``read_label_names`` reads them: ``groups``,
+            ``labels`` and ``blend`` may then use names. None takes those of the package that
+            segmented.
         geometry : {None, "sform", "qform"}
             Which transform of a NIfTI header to believe; None reads headers as ITK does.
         interpolation : {"linear", "nearest", "cubic"} for the warped image.
@@ -201,16 +233,20 @@ class Engine:
                 "moving labels": moving_labels, "fixed labels": fixed_labels,
             }
             volumes = _read(sides, geometry)
+        sources = complete_labels(volumes, self.segmenter, watch)
+        if label_names is None and self.segmenter is not None and set(sources.values()) != {GIVEN}:
+            label_names = self.segmenter.names
         with self._carrying("upload", watch):
             parcel = self.device.upload({side: v.array for side, v in volumes.items()})
         yield
         with self.device.computing(parcel) as arrays:
             with watch.stage("plan"):
                 scheme = make_scheme(
-                    arrays["moving labels"], arrays["fixed labels"], groups=groups, select=labels
+                    arrays["moving labels"], arrays["fixed labels"],
+                    groups=groups, select=labels, label_names=label_names,
                 )
                 blending = plan_blending(scheme, blend, blend_mm)
-            provenance = self._provenance(scheme, interpolation, blending, repair)
+            provenance = self._provenance(scheme, interpolation, blending, repair, sources)
             found = self._compute(
                 volumes, arrays, scheme, blending, provenance, thresholds, watch, progress
             )
@@ -222,6 +258,7 @@ class Engine:
         return Result(
             moving=volumes["moving"],
             fixed=volumes["fixed"],
+            moving_labels=volumes["moving labels"],
             fixed_labels=volumes["fixed labels"],
             warped=Volume(results["warped"], grid, "warped"),
             warped_labels=Volume(results["warped labels"], grid, "warped labels"),
@@ -232,6 +269,7 @@ class Engine:
             notes=(
                 *self.package.notes,
                 *join_notes(volumes.values()),
+                *_source_notes(provenance.label_sources),
                 *scheme.notes,
                 *self.backend.notes,
                 *found.notes,
@@ -250,8 +288,8 @@ class Engine:
 
         Parameters
         ----------
-        pairs : (moving, fixed, moving_labels, fixed_labels) sequences, or mappings with the
-            arguments of ``register``.
+        pairs : (moving, fixed) or (moving, fixed, moving_labels, fixed_labels) sequences, or
+            mappings with the arguments of ``register``.
         options : arguments of ``register`` for all pairs.
         """
         return overlap(self._job(pair, options) for pair in pairs)
@@ -315,7 +353,12 @@ class Engine:
         return nullcontext() if self.device is HOST else watch.stage(stage)
 
     def _provenance(
-        self, scheme: LabelScheme, interpolation: str, blending: Blending, repair: bool
+        self,
+        scheme: LabelScheme,
+        interpolation: str,
+        blending: Blending,
+        repair: bool,
+        sources: Mapping[str, str],
     ) -> Provenance:
         names = (BACKGROUND, *scheme.names)
         return Provenance(
@@ -333,6 +376,7 @@ class Engine:
             blend=tuple((names[j], names[k]) for j, k in blending.pairs),
             blend_mm=blending.length,
             repair=repair,
+            label_sources=(sources["moving"], sources["fixed"]),
         )
 
 
@@ -345,17 +389,19 @@ def _checked_passes(passes: object) -> int:
     return passes
 
 
-def _read(sides: dict[str, VolumeLike], geometry: str | None) -> dict[str, Volume]:
-    """Read and check both sides."""
+def _read(sides: dict[str, VolumeLike | None], geometry: str | None) -> dict[str, Volume]:
+    """Read and check both sides; those of ``sides`` that are None are left out."""
+    given = [name for name, side in sides.items() if side is not None]
 
     def read(name: str) -> Volume:
         volume = as_volume(sides[name], geometry=geometry)
         return check_labels(volume) if name.endswith("labels") else check_image(volume)
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        volumes = dict(zip(sides, pool.map(read, sides), strict=True))
+        volumes = dict(zip(given, pool.map(read, given), strict=True))
     for side in ("moving", "fixed"):
-        check_same_grid(volumes[f"{side} labels"], volumes[side])
+        if f"{side} labels" in volumes:
+            check_same_grid(volumes[f"{side} labels"], volumes[side])
     return volumes
 
 
@@ -370,13 +416,25 @@ def _plan(
     return replace(plan, names=scheme.names)
 
 
-SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
+def _source_notes(sources: tuple[str, str]) -> Iterator[str]:
+    """What must be said of labels that nobody gave."""
+    for source in dict.fromkeys(sources):
+        sides = [side for side, of in zip(IMAGES, sources, strict=True) if of == source]
+        if source != GIVEN:
+            yield (
+                f"{' and '.join(sides)} labels: {source}; overlaps say how well these labels were "
+                "matched, not how right they are"
+            )
+
+
+IMAGES = ("moving", "fixed")
+SIDES = (*IMAGES, "moving_labels", "fixed_labels")
 
 
 def _arguments(pair: Mapping[str, Any] | Sequence[VolumeLike], options: dict[str, Any]) -> Any:
-    if not isinstance(pair, Mapping) and len(pair) == len(SIDES):
-        pair = dict(zip(SIDES, pair, strict=True))
-    if not isinstance(pair, Mapping) or not set(SIDES) <= set(pair):
+    if not isinstance(pair, Mapping) and len(pair) in (len(IMAGES), len(SIDES)):
+        pair = dict(zip(SIDES, pair, strict=False))
+    if not isinstance(pair, Mapping) or not set(IMAGES) <= set(pair):
         given = ", ".join(pair) if isinstance(pair, Mapping) else f"{len(pair)} entries"
         raise InputError(f"pairs: expected {', '.join(SIDES)}, got {given}.")
     return {**options, **pair}

@@ -72,6 +72,49 @@ def looking_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_package(tmp_path_factory.mktemp("packages") / "looking", network)
 
 
+def threshold_network(low: float = 50.0, high: float = 150.0) -> onnx.ModelProto:
+    """Scores of three classes, the largest of which says where an image lies between thresholds."""
+    weights = np.array([0.0, 1.0, 2.0]).reshape(3, 1, 1, 1, 1)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["images", "w", "b"], ["scores"])],
+        "threshold",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["K", 1, *"DHW"])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["K", 3, *"DHW"])],
+        [
+            numpy_helper.from_array(weights.astype(np.float32), "w"),
+            numpy_helper.from_array(np.array([0, -low, -low - high], np.float32), "b"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+SEGMENTATION = {
+    "spacing": [None, None, None],
+    "patch": [None, None, None],
+    "stride": [1, 1, 1],
+    "overlap": 0.5,
+    "intensity": {"rule": "window", "low": 0, "high": 400, "mean": 0, "std": 1},
+    "classes": [{"name": "ball", "label": 4}, {"name": "bar", "label": 9}],
+}
+
+
+def write_segmenting_package(
+    folder: Path, network: onnx.ModelProto | None = None, **settings: Any
+) -> Path:
+    """A tiny package that also segments, by thresholds; ``settings`` are of its segmentation."""
+    block = {**SEGMENTATION, **settings}
+    write_tiny_package(folder, tiny_network(), segmentation=block)
+    content = (network or threshold_network()).SerializeToString()
+    (folder / "models/segmentation.onnx").write_bytes(content)
+    write_checksums(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segmenting_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_segmenting_package(tmp_path_factory.mktemp("packages") / "segmenting")
+
+
 @pytest.fixture
 def build_package(tmp_path: Path) -> BuildPackage:
     """Writes a tiny package: its network's ``bias``, and settings of its ``segreg`` block."""

@@ -68,6 +68,7 @@ def open_backend(
     network: Path | Networks,
     *,
     channels: int,
+    outputs: int = 3,
     threads: int | None = None,
     canvas: Sequence[int] = ANY_CANVAS,
     options: CudaOptions | None = None,
@@ -78,6 +79,7 @@ def open_backend(
     Parameters
     ----------
     network : a file, or a function from a backend's name to the file and precision for it.
+    channels, outputs : of the network's input and output.
     canvas : the package's canvas sizes, for backends that build for shapes.
     options : for a backend of the GPU; those of the CPU refuse them when asked for by name, and
         do without them when chosen.
@@ -90,7 +92,9 @@ def open_backend(
         them and the backends here that have them.
     BackendError : unknown name, library or device missing, or a network that is refused.
     """
-    facts: dict[str, Any] = {"channels": channels, "threads": threads, "canvas": canvas}
+    facts: dict[str, Any] = {
+        "channels": channels, "outputs": outputs, "threads": threads, "canvas": canvas,
+    }  # fmt: skip
     find = network if callable(network) else lambda _: (network, precision)
     if name is None:
         return _open_first(find, facts, options)

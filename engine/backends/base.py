@@ -24,7 +24,7 @@ ANY_CANVAS = (16, 80, 160)
 
 
 class Backend(ABC):
-    """A loaded registration network: region canvases in, vector fields out.
+    """A loaded network: region canvases in, vector fields out; or images in, scores out.
 
     The base checks state, shapes and values; a subclass writes ``_load``, ``_run`` and ``_close``.
     One instance may be shared by threads: runs are serialised, since one run uses the whole
@@ -34,6 +34,7 @@ class Backend(ABC):
     ----------
     asked : the arithmetic asked for, or None for that of the network's weights. The file holds it,
         but for bfloat16, which only a backend that makes it from float32 can do.
+    channels, outputs : of the network's input and output.
     canvas : smallest, usual and largest canvas, cells per axis. A backend that builds for shapes
         builds for these, if the network leaves the size open.
     device : ``cpu`` takes NumPy arrays; ``cuda`` takes CuPy arrays, and NumPy arrays, which it
@@ -49,6 +50,7 @@ class Backend(ABC):
         network: Path,
         *,
         channels: int,
+        outputs: int = 3,
         threads: int | None = None,
         canvas: Sequence[int] = ANY_CANVAS,
         options: CudaOptions | None = None,
@@ -59,7 +61,7 @@ class Backend(ABC):
                 f"backend {self.name} runs on the CPU and takes no CudaOptions; leave them "
                 "out (--gpu, --gpu-memory, --cuda-graph, --engine-cache)."
             )
-        self.channels = channels
+        self.channels, self.outputs = channels, outputs
         self.asked = precision
         self.canvas = canvas_range(canvas)
         self.options = options or CudaOptions()
@@ -103,8 +105,8 @@ class Backend(ABC):
     def infer(self, regions: Batch) -> Batch:
         """Vector field (K, 3, D', H', W') for canvases ``regions`` (K, C, D, H, W) float32.
 
-        The field is an array of the same kind, NumPy or CuPy; it is computed on CuPy's current
-        stream.
+        A network of other ``outputs`` gives as many channels. The field is an array of the same
+        kind, NumPy or CuPy; it is computed on CuPy's current stream.
         """
         batch = self._checked(regions)
         with self._lock:
@@ -114,14 +116,15 @@ class Backend(ABC):
                 field = self._run(batch)
             except Exception as error:
                 raise BackendError(f"backend {self.name} failed while running: {error}") from error
-        if field.ndim != 5 or field.shape[:2] != (len(regions), 3):
+        if field.ndim != 5 or field.shape[:2] != (len(regions), self.outputs):
             raise BackendError(
-                f"backend {self.name}: expected the network to give ({len(regions)}, 3, D, H, W), "
-                f"got {field.shape}. The package's metadata does not fit its network."
+                f"backend {self.name}: expected the network to give ({len(regions)}, "
+                f"{self.outputs}, D, H, W), got {field.shape}. The package's metadata does not fit "
+                "its network."
             )
         if not np.isfinite(field).all():
             raise BackendError(
-                f"backend {self.name}: the network gave NaN or infinite vectors; "
+                f"backend {self.name}: the network gave NaN or infinite values; "
                 "its weights or the intensities are damaged."
             )
         return field

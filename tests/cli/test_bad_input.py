@@ -215,7 +215,7 @@ def test_failure_leaves_an_earlier_result_alone(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--labels", "1,two"], "--labels"),
+        (["--labels", "1,two"], "'two' is not the name of a label"),
         (["--labels", "77"], "at least one region"),
         (["--passes", "99"], "passes"),
         (["--blend", "1"], "--blend"),

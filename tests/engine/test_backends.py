@@ -164,7 +164,7 @@ class TestContract:
     def test_network_of_nan(self, name: str, tmp_path: Path, value: float) -> None:
         broken = network(tmp_path, bias=np.array([0, value, 0]))
         backend = open_backend(name, broken, channels=CHANNELS)
-        with pytest.raises(BackendError, match="NaN or infinite vectors"):
+        with pytest.raises(BackendError, match="NaN or infinite values"):
             backend.infer(regions())
         backend.close()
 

@@ -32,7 +32,7 @@ from tests.engine.strict_cupy import OutOfMemoryError, StrictGpu, strict_gpu
 from tests.kernels.conftest import Emulated, require_gpu
 
 ON_GPU = [*(name for name, entry in REGISTRY.items() if entry.device == "cuda"), "borrowed"]
-# With one pass: looks at each batch, its speed and folds, labels, statistics, points, repair, quality.
+# With one pass: looks at each batch, speeds and folds, labels, statistics, points, repair, quality.
 MOST_WAITS = 22
 WORST = 1e-2  # voxels: what a GPU's field may differ from a CPU's
 

@@ -406,7 +406,8 @@ class TestMany:
         self, engine: Engine, small_phantom: Phantom, wrong: int | str
     ) -> None:
         pair: Any = volumes(small_phantom)[:3]
+        words = "expected moving, fixed, moving_labels, fixed_labels"
         if wrong == "names":
-            pair = dict(zip(SIDES, pair, strict=False))
-        with pytest.raises(InputError, match="expected moving, fixed, moving_labels, fixed_labels"):
+            pair = dict(zip(SIDES[1:], pair, strict=False))
+        with pytest.raises(InputError, match=words):
             list(engine.register_many([pair]))

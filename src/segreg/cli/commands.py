@@ -21,6 +21,7 @@ from segreg.cli.exporting import export
 from segreg.cli.packages import packages
 from segreg.cli.registration import register
 from segreg.cli.reporting import report
+from segreg.cli.segmentation import segment
 from segreg.engine.errors import SegregError
 from segreg.engine.version import __version__
 
@@ -66,7 +67,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 good, 1 quality verdict failed, 2 bad input, 3 backend or device, "
     "4 package, 70 a bug in segreg.",
 )
-for command in (register, apply, quality, report, doctor, demo, export):
+for command in (register, segment, apply, quality, report, doctor, demo, export):
     app.command()(command)
 app.add_typer(packages, name="packages")
 

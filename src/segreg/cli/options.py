@@ -24,6 +24,18 @@ FixedLabels = Annotated[
 MovingLabels = Annotated[
     Path, typer.Option("--moving-labels", help="Label map on the grid of the moving image.")
 ]
+OptionalLabels = Annotated[
+    Path | None,
+    typer.Option(help="Label map on the grid of that image; left out, it is segmented."),
+]
+LabelNamesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--label-names",
+        help="Names of label numbers, so that labels and groups can be said by name: JSON "
+        '{"liver": 1}, nnU-Net dataset.json, or a colour table of FreeSurfer or 3D Slicer.',
+    ),
+]
 GroupsFile = Annotated[
     Path | None,
     typer.Option(
@@ -32,7 +44,8 @@ GroupsFile = Annotated[
     ),
 ]
 LabelList = Annotated[
-    str | None, typer.Option("--labels", help="Use only these labels, such as 1,2,3.")
+    str | None,
+    typer.Option("--labels", help="Use only these labels, such as 1,2,3, or their names."),
 ]
 GeometryChoice = Annotated[
     Geometry | None,
@@ -81,14 +94,24 @@ MaxFolding = Annotated[
 ]
 
 
-def parse_labels(text: str | None) -> list[int] | None:
-    """``"1,2,3"`` as label numbers."""
+def parse_labels(text: str | None) -> list[int | str] | None:
+    """``"1,2,liver"`` as label numbers and names."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise InputError(f"--labels: expected positive numbers such as 1,2,3, got {text!r}.")
-    return [int(part) for part in parts]
+    if not all((part.isdecimal() and int(part) > 0) or _is_name(part) for part in parts):
+        raise InputError(
+            f"--labels: expected positive numbers such as 1,2,3, or names, got {text!r}."
+        )
+    return [int(part) if part.isdecimal() else part for part in parts]
+
+
+def _is_name(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return bool(text)
+    return False
 
 
 def parse_pairs(words: list[str] | None) -> str | list[tuple[str, str]] | None:

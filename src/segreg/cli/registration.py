@@ -14,9 +14,9 @@ from segreg.cli import console, gpu, options
 def register(
     fixed: options.FixedImage,
     moving: options.MovingImage,
-    fixed_labels: options.FixedLabels,
-    moving_labels: options.MovingLabels,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    fixed_labels: options.OptionalLabels = None,
+    moving_labels: options.OptionalLabels = None,
     package: Annotated[
         str, typer.Option(help="Name of a shipped model package, or path of a folder or zip.")
     ] = "shapes",
@@ -29,11 +29,20 @@ def register(
     ] = None,
     precision: options.PrecisionChoice = "auto",
     keyring: options.Keyring = None,
+    segment: Annotated[
+        bool,
+        typer.Option("--segment", help="Segment both images, with the package or --segmenter."),
+    ] = False,
+    segmenter: Annotated[
+        str | None,
+        typer.Option(help="Package that segments what comes without labels; else --package."),
+    ] = None,
     passes: Annotated[
         int | None, typer.Option(help="How often the network is asked per region.")
     ] = None,
     groups: options.GroupsFile = None,
     labels: options.LabelList = None,
+    label_names: options.LabelNamesFile = None,
     geometry: options.GeometryChoice = None,
     interpolation: Annotated[
         options.Interpolation, typer.Option(help="How the warped image is sampled.")
@@ -70,8 +79,10 @@ def register(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Register a moving image to a fixed one by their label maps."""
+    """Register a moving image to a fixed one by their label maps, given or segmented."""
+    from segreg.engine.errors import InputError
     from segreg.engine.files import OutputFolder
+    from segreg.engine.label_names import read_label_names
     from segreg.engine.labels import read_groups
     from segreg.engine.runtime import Engine
     from segreg.engine.seams import BLEND_MM
@@ -80,7 +91,10 @@ def register(
     thresholds = options.make_thresholds(min_dice, max_distance, max_folding)
     selected = options.parse_labels(labels)
     blended = options.parse_pairs(blend)
-    grouped = read_groups(groups) if groups else None
+    names = read_label_names(label_names) if label_names else None
+    grouped = read_groups(groups, names) if groups else None
+    if segment and (fixed_labels or moving_labels):
+        raise InputError("--segment: expected no label maps beside it; leave one of them out.")
     if threads is not None:
         set_threads(threads)
     # Entered first: a folder that refuses is found before the work, not after it.
@@ -98,6 +112,7 @@ def register(
                     options=loading,
                     keyring=keyring,
                     gpu_memory=gpu_memory,
+                    segmenter=segmenter,
                 )
             )
         if engine.package.intended_use:
@@ -110,6 +125,7 @@ def register(
                 fixed_labels,
                 groups=grouped,
                 labels=selected,
+                label_names=names,
                 geometry=geometry,
                 interpolation=interpolation,
                 blend=blended,
