@@ -5,28 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
-from segreg.engine.arrays import Array
 from segreg.engine.backends import Backend, CudaOptions
 from segreg.engine.compatibility import check_registers, open_network
+from segreg.engine.computation import Task, compute_pair
 from segreg.engine.conveyor import Job, overlap, stages_of, whole
-from segreg.engine.device import HOST, Delivery, open_device, split_memory, use_gpu
+from segreg.engine.device import HOST, open_device, split_memory, use_gpu
 from segreg.engine.errors import InputError
 from segreg.engine.field import Field
-from segreg.engine.geometry import grid_map
 from segreg.engine.label_names import LabelNames
 from segreg.engine.labels import Groups, LabelScheme, make_scheme
 from segreg.engine.package import open_package
 from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.precision import AUTO
-from segreg.engine.quality import Quality, Thresholds, judge
-from segreg.engine.regions import RegionPlan, Side, plan_regions
+from segreg.engine.quality import Thresholds
 from segreg.engine.result import GIVEN, Provenance, Result
 from segreg.engine.seams import (
     BACKGROUND,
@@ -34,7 +29,6 @@ from segreg.engine.seams import (
     Blending,
     BlendPairs,
     plan_blending,
-    repair_seams,
 )
 from segreg.engine.segmentation import Segmenter, complete_labels
 from segreg.engine.timing import Stopwatch
@@ -48,19 +42,9 @@ from segreg.engine.volume import (
     check_same_grid,
     join_notes,
 )
-from segreg.kernels import hold_memory, warp, warp_labels
+from segreg.kernels import hold_memory
 
 INTERPOLATIONS = ("linear", "nearest", "cubic")
-
-
-@dataclass(frozen=True)
-class Computed:
-    """A pair once it is computed; its arrays are on their way."""
-
-    delivery: Delivery
-    quality: Quality
-    folds_repaired: int
-    notes: tuple[str, ...]
 
 
 class Engine:
@@ -247,13 +231,14 @@ class Engine:
                 )
                 blending = plan_blending(scheme, blend, blend_mm)
             provenance = self._provenance(scheme, interpolation, blending, repair, sources)
-            found = self._compute(
-                volumes, arrays, scheme, blending, provenance, thresholds, watch, progress
-            )
+            task = Task(volumes, scheme, blending, provenance, thresholds, watch, progress)
+            found = compute_pair(self._pipeline, arrays, task)
+            delivery = self.device.download(found.arrays)
+            found.arrays.clear()
             arrays.clear()
         yield
         with self._carrying("download", watch):
-            results = found.delivery.wait()
+            results = delivery.wait()
         grid = volumes["fixed"].affine
         return Result(
             moving=volumes["moving"],
@@ -299,54 +284,6 @@ class Engine:
     ) -> Job[Result]:
         result: Result = yield from stages_of(self.register)(**_arguments(pair, options))
         return result
-
-    def _compute(
-        self,
-        volumes: dict[str, Volume],
-        arrays: dict[str, Array],
-        scheme: LabelScheme,
-        blending: Blending,
-        provenance: Provenance,
-        thresholds: Thresholds | None,
-        watch: Stopwatch,
-        progress: Progress | None,
-    ) -> Computed:
-        """Everything between reading and handing over, on the arrays where they lie."""
-        moving, fixed = volumes["moving"], volumes["fixed"]
-        notes: list[str] = []
-        with watch.stage("plan"):
-            plan = _plan(volumes, arrays, scheme, self._pipeline.settings["initial_map"])
-        displacement = self._pipeline.displacement(
-            plan, self.passes, watch, progress, blending, notes
-        )
-        to_moving = grid_map(fixed.affine, moving.affine)
-        folds_repaired = 0
-        if provenance.repair:
-            with watch.stage("repair"):
-                folds_repaired = repair_seams(displacement, plan, to_moving, fixed.spacing)
-        with watch.stage("warp"):
-            image, mode = arrays["moving"][None, None], provenance.interpolation
-            warped = warp(image, displacement, affine=to_moving, mode=mode)[0, 0]
-            warped_labels = warp_labels(arrays["moving labels"], displacement, affine=to_moving)
-        with watch.stage("judge"):
-            quality, jacobian = judge(
-                scheme,
-                plan.moving.region_map,
-                plan.fixed.region_map,
-                scheme.region_map(warped_labels),
-                displacement,
-                to_moving,
-                np.array(fixed.spacing),
-                (plan.moving.stats, plan.fixed.stats),
-                float(np.prod(moving.spacing)) / 1000,
-                thresholds,
-            )
-        results = {
-            "displacement": displacement[0], "warped": warped, "warped labels": warped_labels,
-            "jacobian": jacobian,
-        }  # fmt: skip
-        delivery, said = self.device.download(results), tuple(dict.fromkeys(notes))
-        return Computed(delivery, quality, folds_repaired, said)
 
     def _carrying(self, stage: str, watch: Stopwatch) -> AbstractContextManager[None]:
         """The stage of what crosses the bus; on the host nothing does."""
@@ -403,17 +340,6 @@ def _read(sides: dict[str, VolumeLike | None], geometry: str | None) -> dict[str
         if f"{side} labels" in volumes:
             check_same_grid(volumes[f"{side} labels"], volumes[side])
     return volumes
-
-
-def _plan(
-    volumes: dict[str, Volume], arrays: dict[str, Array], scheme: LabelScheme, initial_map: str
-) -> RegionPlan:
-    def measure(side: str) -> Side:
-        region_map = scheme.region_map(arrays[f"{side} labels"])
-        return Side.measure(arrays[side], region_map, len(scheme), volumes[side].affine)
-
-    plan = plan_regions(measure("moving"), measure("fixed"), initial_map)
-    return replace(plan, names=scheme.names)
 
 
 def _source_notes(sources: tuple[str, str]) -> Iterator[str]:
