@@ -20,6 +20,7 @@ from segreg.engine.labels import Groups, LabelScheme, make_scheme
 from segreg.engine.package import open_package
 from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.quality import Thresholds, judge
+from segreg.engine.refinement import AUTO, Refine, check_refine, refine_displacement
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.result import Provenance, Result
 from segreg.engine.seams import (
@@ -124,6 +125,7 @@ class Engine:
         interpolation: str = "linear",
         blend: BlendPairs | None = None,
         blend_mm: float = BLEND_MM,
+        refine: Refine = AUTO,
         repair: bool = True,
         thresholds: Thresholds | None = None,
         progress: Progress | None = None,
@@ -145,6 +147,9 @@ class Engine:
             ``[("left lobe", "right lobe"), (3, "background")]``, or "all" for every two regions.
             None lets regions slide along each other. It costs overlap; see ``engine.seams``.
         blend_mm : how far from the border.
+        refine : {"off", "auto"} or iterations
+            Take the network's field to the images' own resolution, by their texture and the
+            outlines; "auto" decides by what the texture says. See ``engine.refinement``.
         repair : open folds, by the least change in mm (``repair_folds``).
         progress : called with (regions done, regions in all).
 
@@ -158,6 +163,7 @@ class Engine:
                 f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, "
                 f"got {interpolation!r}."
             )
+        refine = check_refine(refine)
         watch = Stopwatch()
         with watch.stage("read"):
             sides = {
@@ -173,7 +179,7 @@ class Engine:
             blending = plan_blending(scheme, blend, blend_mm)
             plan = _plan(volumes, scheme, self._pipeline.settings["initial_map"])
         displacement = self._pipeline.displacement(plan, self.passes, watch, progress, blending)
-        provenance = self._provenance(scheme, interpolation, blending, repair)
+        provenance = self._provenance(scheme, interpolation, blending, refine, repair)
         return self._finish(volumes, scheme, plan, displacement, provenance, thresholds, watch)
 
     def register_many(
@@ -212,6 +218,11 @@ class Engine:
             volumes["moving"], volumes["fixed"], volumes["moving labels"],
         )
         to_moving = grid_map(fixed.affine, moving.affine)
+        spacing = np.array(fixed.spacing), np.array(moving.spacing)
+        with watch.stage("refine"):
+            refinement = refine_displacement(
+                displacement, plan, to_moving, spacing, provenance.refine
+            )
         folds_repaired = 0
         if provenance.repair:
             with watch.stage("repair"):
@@ -248,13 +259,20 @@ class Engine:
                 *join_notes(volumes.values()),
                 *scheme.notes,
                 *self.backend.notes,
+                *refinement.notes,
             ),
             watch=watch,
+            refinement=refinement,
             folds_repaired=folds_repaired,
         )
 
     def _provenance(
-        self, scheme: LabelScheme, interpolation: str, blending: Blending, repair: bool
+        self,
+        scheme: LabelScheme,
+        interpolation: str,
+        blending: Blending,
+        refine: Refine,
+        repair: bool,
     ) -> Provenance:
         names = (BACKGROUND, *scheme.names)
         return Provenance(
@@ -270,6 +288,7 @@ class Engine:
             interpolation=interpolation,
             blend=tuple((names[j], names[k]) for j, k in blending.pairs),
             blend_mm=blending.length,
+            refine=refine,
             repair=repair,
         )
 

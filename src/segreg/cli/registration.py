@@ -46,6 +46,13 @@ def register(
     blend_mm: Annotated[
         float | None, typer.Option(help="How far from their border regions blend (2 mm).")
     ] = None,
+    refine: Annotated[
+        str,
+        typer.Option(
+            metavar="off|auto|N",
+            help="Refine the field by texture and outlines: off, auto, or N iterations a level.",
+        ),
+    ] = "auto",
     repair: Annotated[
         bool,
         typer.Option(
@@ -73,6 +80,7 @@ def register(
 
     thresholds = options.make_thresholds(min_dice, max_distance, max_folding)
     selected = options.parse_labels(labels)
+    refinement = options.parse_refine(refine)
     blended = options.parse_pairs(blend)
     grouped = read_groups(groups) if groups else None
     if threads is not None:
@@ -98,6 +106,7 @@ def register(
                 interpolation=interpolation,
                 blend=blended,
                 blend_mm=BLEND_MM if blend_mm is None else blend_mm,
+                refine=refinement,
                 repair=repair,
                 thresholds=thresholds,
                 progress=progress,
