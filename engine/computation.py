@@ -11,6 +11,7 @@ from segreg.engine.geometry import grid_map
 from segreg.engine.labels import LabelScheme
 from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.quality import Quality, Thresholds, judge
+from segreg.engine.refinement import Refinement, refine_displacement
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.result import Provenance
 from segreg.engine.seams import Blending, repair_seams
@@ -38,12 +39,13 @@ class Computed:
 
     arrays: dict[str, Array]
     quality: Quality
+    refinement: Refinement
     folds_repaired: int
     notes: tuple[str, ...]
 
 
 def compute_pair(pipeline: Pipeline, arrays: dict[str, Array], task: Task) -> Computed:
-    """Plan, register, repair, warp and judge.
+    """Plan, register, refine, repair, warp and judge.
 
     Parameters
     ----------
@@ -57,6 +59,11 @@ def compute_pair(pipeline: Pipeline, arrays: dict[str, Array], task: Task) -> Co
         plan, task.provenance.passes, watch, task.progress, task.blending, notes
     )
     to_moving = grid_map(fixed.affine, moving.affine)
+    spacing = np.array(fixed.spacing), np.array(moving.spacing)
+    with watch.stage("refine"):
+        refinement = refine_displacement(
+            displacement, plan, to_moving, spacing, task.provenance.refine
+        )
     folds_repaired = 0
     if task.provenance.repair:
         with watch.stage("repair"):
@@ -82,7 +89,8 @@ def compute_pair(pipeline: Pipeline, arrays: dict[str, Array], task: Task) -> Co
         "displacement": displacement[0], "warped": warped, "warped labels": warped_labels,
         "jacobian": jacobian,
     }  # fmt: skip
-    return Computed(results, quality, folds_repaired, tuple(dict.fromkeys(notes)))
+    said = tuple(dict.fromkeys(notes))
+    return Computed(results, quality, refinement, folds_repaired, said)
 
 
 def _plan(task: Task, arrays: dict[str, Array], initial_map: str) -> RegionPlan:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from segreg.engine.field import Field, place_image
 from segreg.engine.files import OutputFolder
 from segreg.engine.quality import Quality
+from segreg.engine.refinement import Refinement
 from segreg.engine.timing import Stopwatch
 from segreg.engine.volume import Volume
 
@@ -41,6 +42,7 @@ class Provenance:
     blend: tuple[tuple[str, str], ...]
     """Regions whose fields were asked to blend, by name."""
     blend_mm: float
+    refine: str | int
     repair: bool
     device: str = "cpu"
     """What computed it: ``cpu``, or the GPU's name."""
@@ -65,6 +67,7 @@ class Result:
     displacement : the field, fixed grid -> moving space.
     quality : measures per region and the verdict.
     jacobian : (D, H, W) determinant of the displacement's Jacobian.
+    refinement : what was done to the network's field, and what it brought.
     folds_repaired : voxels that folded before the repair and do not after it; 0 if none was asked
         for.
     moving_labels : on the moving image's grid.
@@ -83,6 +86,7 @@ class Result:
     provenance: Provenance
     notes: tuple[str, ...]
     watch: Stopwatch = field(repr=False)
+    refinement: Refinement = field(default_factory=Refinement)
     folds_repaired: int = 0
     moving_labels: Volume | None = None
 
@@ -150,6 +154,7 @@ class Result:
                 "fixed": _grid(self.fixed),
                 "moving": _grid(self.moving),
                 "notes": list(self.notes),
+                "refinement": self.refinement.as_dict(),
                 "folds_repaired": self.folds_repaired,
                 "quality": self.quality.as_dict(),
                 "timings_ms": self.timings,

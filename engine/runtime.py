@@ -22,6 +22,7 @@ from segreg.engine.package import open_package
 from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.precision import AUTO
 from segreg.engine.quality import Thresholds
+from segreg.engine.refinement import OFF, Refine, check_refine
 from segreg.engine.result import GIVEN, Provenance, Result
 from segreg.engine.seams import (
     BACKGROUND,
@@ -169,6 +170,7 @@ class Engine:
         interpolation: str = "linear",
         blend: BlendPairs | None = None,
         blend_mm: float = BLEND_MM,
+        refine: Refine = OFF,
         repair: bool = True,
         thresholds: Thresholds | None = None,
         progress: Progress | None = None,
@@ -193,6 +195,9 @@ class Engine:
             ``[("left lobe", "right lobe"), (3, "background")]``, or "all" for every two regions.
             None lets regions slide along each other. It costs overlap; see ``engine.seams``.
         blend_mm : how far from the border.
+        refine : {"off", "auto"} or iterations
+            Take the network's field to the images' own resolution, by their texture and the
+            outlines; "auto" decides by what the texture says. See ``engine.refinement``.
         repair : open folds, by the least change in mm (``repair_folds``).
         progress : called with (regions done, regions in all).
 
@@ -210,6 +215,7 @@ class Engine:
                 f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, "
                 f"got {interpolation!r}."
             )
+        refine = check_refine(refine)
         watch = self.stopwatch()
         with watch.stage("read"):
             sides = {
@@ -230,7 +236,9 @@ class Engine:
                     groups=groups, select=labels, label_names=label_names,
                 )
                 blending = plan_blending(scheme, blend, blend_mm)
-            provenance = self._provenance(scheme, interpolation, blending, repair, sources)
+            provenance = self._provenance(
+                scheme, interpolation, blending, refine, repair, sources
+            )
             task = Task(volumes, scheme, blending, provenance, thresholds, watch, progress)
             found = compute_pair(self._pipeline, arrays, task)
             delivery = self.device.download(found.arrays)
@@ -258,8 +266,10 @@ class Engine:
                 *scheme.notes,
                 *self.backend.notes,
                 *found.notes,
+                *found.refinement.notes,
             ),
             watch=watch,
+            refinement=found.refinement,
             folds_repaired=found.folds_repaired,
         )
 
@@ -294,6 +304,7 @@ class Engine:
         scheme: LabelScheme,
         interpolation: str,
         blending: Blending,
+        refine: Refine,
         repair: bool,
         sources: Mapping[str, str],
     ) -> Provenance:
@@ -312,6 +323,7 @@ class Engine:
             interpolation=interpolation,
             blend=tuple((names[j], names[k]) for j, k in blending.pairs),
             blend_mm=blending.length,
+            refine=refine,
             repair=repair,
             label_sources=(sources["moving"], sources["fixed"]),
         )

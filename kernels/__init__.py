@@ -27,21 +27,34 @@ from segreg.kernels.folds import repair_folds
 from segreg.kernels.fusion import distance_to_mask, fuse_fields
 from segreg.kernels.jacobians import JacobianSums, count_folds, jacobian_sums
 from segreg.kernels.labels import find_labels, relabel
+from segreg.kernels.matching import (
+    MatchingSide,
+    add_change,
+    form_normals,
+    match_sides,
+    take_step,
+)
 from segreg.kernels.radial import sum_distances
 from segreg.kernels.regions import RegionStats, region_stats
 from segreg.kernels.resampling import resample_field
 from segreg.kernels.sampling import overlap, warp, warp_labels
 from segreg.kernels.surfaces import SurfaceDistances, outline, surface_distances
+from segreg.kernels.within import couple, find_borders, smooth_within
 
 __all__ = [
     "JacobianSums",
+    "MatchingSide",
     "RegionShapes",
     "RegionStats",
     "SurfaceDistances",
+    "add_change",
     "compose",
     "count_folds",
+    "couple",
     "distance_to_mask",
+    "find_borders",
     "find_labels",
+    "form_normals",
     "fuse_fields",
     "gather_regions",
     "get_threads",
@@ -51,6 +64,7 @@ __all__ = [
     "invert",
     "jacobian_determinant",
     "jacobian_sums",
+    "match_sides",
     "outline",
     "overlap",
     "region_shapes",
@@ -60,10 +74,12 @@ __all__ = [
     "resample_field",
     "set_threads",
     "smooth",
+    "smooth_within",
     "soft_dice",
     "spline_coefficients",
     "sum_distances",
     "surface_distances",
+    "take_step",
     "warp",
     "warp_labels",
 ]

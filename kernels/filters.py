@@ -68,14 +68,7 @@ def smooth(
     """
     machine = machine_of(volume=volume, out=out, scratch=scratch)
     volume = check_array(machine, "volume", volume, "B C D H W")
-    deviations, steps = _per_axis("sigma", sigma), _per_axis("spacing", spacing)
-    if (deviations < 0).any():
-        raise ValueError(f"sigma: expected mm, 0 or more, got {deviations.min()} among them.")
-    if not (steps > 0).all():
-        raise ValueError(f"spacing: expected positive mm per voxel, got {steps.min()} among them.")
-    if not (math.isfinite(truncate) and truncate > 0):
-        raise ValueError(f"truncate: expected standard deviations above 0, got {truncate}.")
-    taps = [_gaussian(deviation, truncate) for deviation in deviations / steps]
+    taps = gaussian_taps(sigma, spacing, truncate)
     out = check_out(machine, "out", out, volume.shape, "float32", volume)
     return _filter(machine, volume, taps, 0, out, scratch)
 
@@ -121,6 +114,18 @@ def spline_coefficients(
     # A single voxel is its own coefficient.
     taps = [_SPLINE if length > 1 else IDENTITY for length in volume.shape[2:]]
     return _filter(machine, volume, taps, 1, out, scratch)
+
+
+def gaussian_taps(sigma: ArrayLike, spacing: ArrayLike, truncate: float) -> list[Taps]:
+    """Gaussian weights of each axis (z, y, x); raises ValueError as ``smooth`` does."""
+    deviations, steps = _per_axis("sigma", sigma), _per_axis("spacing", spacing)
+    if (deviations < 0).any():
+        raise ValueError(f"sigma: expected mm, 0 or more, got {deviations.min()} among them.")
+    if not (steps > 0).all():
+        raise ValueError(f"spacing: expected positive mm per voxel, got {steps.min()} among them.")
+    if not (math.isfinite(truncate) and truncate > 0):
+        raise ValueError(f"truncate: expected standard deviations above 0, got {truncate}.")
+    return [_gaussian(deviation, truncate) for deviation in deviations / steps]
 
 
 def _per_axis(name: str, values: ArrayLike) -> NDArray[np.float64]:

@@ -79,4 +79,11 @@ PYBIND11_MODULE(_cpu, module) {
     bind(module, "fuse_fields", &fuse_fields);
     bind(module, "mark_folds", &mark_folds);
     bind(module, "open_folds", &open_folds);
+    bind(module, "couple", &couple);
+    bind(module, "smooth_within", &smooth_within);
+    bind(module, "border_axis", &border_axis);
+    bind(module, "match_sides", &match_sides);
+    bind(module, "form_normals", &form_normals);
+    bind(module, "take_step", &take_step);
+    bind(module, "add_change", &add_change);
 }

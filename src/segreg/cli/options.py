@@ -129,6 +129,11 @@ def parse_pairs(words: list[str] | None) -> str | list[tuple[str, str]] | None:
     return [(pair[0], pair[1]) for pair in pairs]
 
 
+def parse_refine(text: str) -> str | int:
+    """``"off"``, ``"auto"`` or a number of iterations."""
+    return int(text) if text.isdecimal() else text
+
+
 def make_thresholds(
     dice: float | None, distance: float | None, folding: float | None
 ) -> Thresholds:

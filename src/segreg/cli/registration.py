@@ -57,6 +57,13 @@ def register(
     blend_mm: Annotated[
         float | None, typer.Option(help="How far from their border regions blend (2 mm).")
     ] = None,
+    refine: Annotated[
+        str,
+        typer.Option(
+            metavar="off|auto|N",
+            help="Refine the field by texture and outlines: off, auto, or N iterations a level.",
+        ),
+    ] = "off",
     repair: Annotated[
         bool,
         typer.Option(
@@ -90,6 +97,7 @@ def register(
 
     thresholds = options.make_thresholds(min_dice, max_distance, max_folding)
     selected = options.parse_labels(labels)
+    refinement = options.parse_refine(refine)
     blended = options.parse_pairs(blend)
     names = read_label_names(label_names) if label_names else None
     grouped = read_groups(groups, names) if groups else None
@@ -130,6 +138,7 @@ def register(
                 interpolation=interpolation,
                 blend=blended,
                 blend_mm=BLEND_MM if blend_mm is None else blend_mm,
+                refine=refinement,
                 repair=repair,
                 thresholds=thresholds,
                 progress=progress,

@@ -1,0 +1,246 @@
+// One step of a refinement: what the moving side shows under a displacement, the normal equations
+// of image and outlines, and their solution.
+#pragma once
+
+#include "interpolation.cuh"
+#include "within.cuh"
+
+namespace segreg {
+
+// A value with its slope along (z, y, x).
+struct Sample {
+    float value;
+    Vector slope;
+};
+
+// Trilinear value of eight corners (x runs fastest) and its slope.
+SEGREG_BODY Sample sample_corners(const float v[8], float z, float y, float x) {
+    const float x00 = mix(v[0], v[1], x), x01 = mix(v[2], v[3], x);
+    const float x10 = mix(v[4], v[5], x), x11 = mix(v[6], v[7], x);
+    const float low = mix(x00, x01, y), high = mix(x10, x11, y);
+    Sample s;
+    s.value = mix(low, high, z);
+    s.slope.z = high - low;
+    s.slope.y = mix(x01 - x00, x11 - x10, z);
+    s.slope.x = mix(mix(v[1] - v[0], v[3] - v[2], y), mix(v[5] - v[4], v[7] - v[6], y), z);
+    return s;
+}
+
+struct CornerIndices {
+    int at[8];
+};
+
+SEGREG_BODY CornerIndices corner_indices(const Corners& c) {
+    const CornerIndices i = {{c.row00 + c.x.low, c.row00 + c.x.high, c.row01 + c.x.low,
+                              c.row01 + c.x.high, c.row10 + c.x.low, c.row10 + c.x.high,
+                              c.row11 + c.x.low, c.row11 + c.x.high}};
+    return i;
+}
+
+// Signed distance to the outline of `region`, inside negative, at a voxel of which only the
+// distance to the nearest other region is known. Where that is a third region, `known` is cleared.
+SEGREG_BODY float signed_distance(int word, float distance, int region, bool& known) {
+    const bool own = own_region(word) == region, other = other_region(word) == region;
+    known = known & (own | other);
+    return own ? -distance : distance;
+}
+
+SEGREG_BODY Vector scaled(float factor, Vector v) {
+    return make_vector(factor * v.z, factor * v.y, factor * v.x);
+}
+
+// Slope along moving axes -> slope along fixed axes, per `unit`.
+SEGREG_BODY Vector pulled_back(const Affine& a, Vector slope, Vector unit) {
+    return make_vector((a.m[0] * slope.z + a.m[4] * slope.y + a.m[8] * slope.x) * unit.z,
+                       (a.m[1] * slope.z + a.m[5] * slope.y + a.m[9] * slope.x) * unit.y,
+                       (a.m[2] * slope.z + a.m[6] * slope.y + a.m[10] * slope.x) * unit.x);
+}
+
+// The moving side as a refinement sees it.
+struct MovingSide {
+    const float* image;
+    const int* words;
+    const float* distances;
+    Grid grid;
+    Affine affine;
+};
+
+// How closely outlines must match. `rest` is the weight of one that does match: it resists.
+struct Tolerance {
+    float margin, slack, rest;
+};
+
+// Both sides at one fixed voxel: the moving image, and how far its outline is off.
+struct Match {
+    Sample image, outline;  // outline.value: fixed minus moving signed distance
+};
+
+// How far the outline is off, given the signed distances of both sides: a voxel that looks outside
+// its region, or less than `margin` inside, must get in; others may differ by `slack`.
+SEGREG_BODY float outline_error(float fixed, float moving, const Tolerance& t) {
+    const float error = fixed - moving, into = -t.margin - moving;
+    const float over = error > t.slack ? error - t.slack : 0.0f;
+    const float under = error < -t.slack ? error + t.slack : 0.0f;
+    return into < 0.0f ? into : over + under;
+}
+
+SEGREG_BODY Match match_at(const MovingSide& moving, Vector p, int region, float fixed_distance,
+                           Vector unit, const Tolerance& tolerance) {
+    const Corners c = corners(moving.grid, p);
+    const CornerIndices i = corner_indices(c);
+    float image[8], distance[8];
+    bool known = lies_inside(moving.grid, p);
+    const float inside = known ? 1.0f : 0.0f;
+    SEGREG_UNROLL
+    for (int k = 0; k < 8; ++k) {
+        image[k] = moving.image[i.at[k]];
+        distance[k] = signed_distance(moving.words[i.at[k]], moving.distances[i.at[k]], region,
+                                      known);
+    }
+    Match m;
+    m.image = sample_corners(image, c.z.fraction, c.y.fraction, c.x.fraction);
+    m.outline = sample_corners(distance, c.z.fraction, c.y.fraction, c.x.fraction);
+    m.image.slope = pulled_back(moving.affine, m.image.slope, unit);
+    m.image.slope = scaled(inside, m.image.slope);
+    const float error = outline_error(-fixed_distance, m.outline.value, tolerance);
+    const float counts = known ? (error != 0.0f ? 1.0f : tolerance.rest) : 0.0f;
+    m.outline.slope = pulled_back(moving.affine, m.outline.slope, unit);
+    m.outline.slope = scaled(counts, m.outline.slope);
+    m.outline.value = counts * error;
+    return m;
+}
+
+// Channels of what matching writes: the moving image, its square, its product with the fixed one;
+// its slope; the outline's error and slope.
+enum MatchChannel {
+    MOVING,
+    MOVING_SQUARE,
+    PRODUCT,
+    IMAGE_SLOPE,
+    OUTLINE_ERROR = IMAGE_SLOPE + 3,
+    OUTLINE_SLOPE,
+};
+
+SEGREG_BODY void store_match(float* matches, Index voxels, Index index, float fixed,
+                             const Match& m) {
+    matches[MOVING * voxels + index] = m.image.value;
+    matches[MOVING_SQUARE * voxels + index] = m.image.value * m.image.value;
+    matches[PRODUCT * voxels + index] = m.image.value * fixed;
+    store_vector(matches + IMAGE_SLOPE * voxels, voxels, index, m.image.slope);
+    matches[OUTLINE_ERROR * voxels + index] = m.outline.value;
+    store_vector(matches + OUTLINE_SLOPE * voxels, voxels, index, m.outline.slope);
+}
+
+// Means of the fixed image and its square in a voxel's window, and of the moving image, its
+// square, and the product of both.
+struct Window {
+    float fixed, fixed_square, moving, moving_square, product;
+};
+
+// A row of a least-squares problem in the step: slope . step = residual.
+struct Equation {
+    Vector slope;
+    float residual;
+};
+
+SEGREG_BODY float not_below_zero(float value) {
+    return value > 0.0f ? value : 0.0f;
+}
+
+// Local correlation, linearised: the moving window, fitted linearly to the fixed one, in units of
+// the fixed window's standard deviation (Lorenzi et al., LCC-Demons, NeuroImage 81, 2013).
+// `floor` is the variance below which a window shows nothing but noise.
+SEGREG_BODY Equation correlate(float fixed, float moving, Vector slope, const Window& w,
+                               float floor) {
+    const float fixed_variance = not_below_zero(w.fixed_square - w.fixed * w.fixed) + floor;
+    const float moving_variance = not_below_zero(w.moving_square - w.moving * w.moving) + floor;
+    const float covariance = w.product - w.fixed * w.moving;
+    const float scale = 1.0f / sqrtf(fixed_variance);
+    const float fit = covariance / moving_variance * scale;
+    Equation e;
+    e.slope = scaled(fit, slope);
+    e.residual = scale * (fixed - w.fixed) - fit * (moving - w.moving);
+    return e;
+}
+
+// The nine numbers of the normal equations: the matrix zz, zy, zx, yy, yx, xx, the right side.
+struct Normal {
+    float n[9];
+};
+
+SEGREG_BODY void add_equation(Normal& sum, const Equation& e, float weight) {
+    const float z = weight * e.slope.z, y = weight * e.slope.y, x = weight * e.slope.x;
+    sum.n[0] += z * e.slope.z;
+    sum.n[1] += z * e.slope.y;
+    sum.n[2] += z * e.slope.x;
+    sum.n[3] += y * e.slope.y;
+    sum.n[4] += y * e.slope.x;
+    sum.n[5] += x * e.slope.x;
+    sum.n[6] += z * e.residual;
+    sum.n[7] += y * e.residual;
+    sum.n[8] += x * e.residual;
+}
+
+struct Weights {
+    float image, outline, floor;
+};
+
+// The normal equations of one voxel alone. `fixed_means` are those of the fixed image and its
+// square, `means` those of the first three channels of `matches`.
+SEGREG_BODY Normal normal_at(const float* fixed, const float* fixed_means, const float* matches,
+                             const float* means, Index voxels, Index index, const Weights& weights) {
+    const Window w = {fixed_means[index], fixed_means[voxels + index], means[index],
+                      means[voxels + index], means[2 * voxels + index]};
+    const Equation image =
+        correlate(fixed[index], matches[MOVING * voxels + index],
+                  load_vector(matches + IMAGE_SLOPE * voxels, voxels, index), w, weights.floor);
+    Equation outline;
+    outline.slope = load_vector(matches + OUTLINE_SLOPE * voxels, voxels, index);
+    outline.residual = matches[OUTLINE_ERROR * voxels + index];
+    Normal sum = {{0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}};
+    add_equation(sum, image, weights.image);
+    add_equation(sum, outline, weights.outline);
+    return sum;
+}
+
+// (matrix + damping)^-1 right side, at most `longest` long.
+SEGREG_BODY Vector solve_step(const Normal& s, float damping, float longest) {
+    const float zz = s.n[0] + damping, yy = s.n[3] + damping, xx = s.n[5] + damping;
+    const float zy = s.n[1], zx = s.n[2], yx = s.n[4];
+    const float c00 = yy * xx - yx * yx, c01 = zx * yx - zy * xx, c02 = zy * yx - zx * yy;
+    const float c11 = zz * xx - zx * zx, c12 = zy * zx - zz * yx, c22 = zz * yy - zy * zy;
+    const float scale = 1.0f / (zz * c00 + zy * c01 + zx * c02);
+    const Vector step = make_vector(
+        scale * (c00 * s.n[6] + c01 * s.n[7] + c02 * s.n[8]),
+        scale * (c01 * s.n[6] + c11 * s.n[7] + c12 * s.n[8]),
+        scale * (c02 * s.n[6] + c12 * s.n[7] + c22 * s.n[8]));
+    const float square = squared_length(step);
+    const float share = square > longest * longest ? longest / sqrtf(square) : 1.0f;
+    return scaled(share, step);
+}
+
+// The change of a coarse field at a position of its grid, from those corners that lie in `region`;
+// from all of them where none does.
+SEGREG_BODY Vector change_at(const float* change, const int* regions, Grid grid, Vector p,
+                             int region) {
+    const Index voxels = voxels_of(grid);
+    const Corners c = corners(grid, p);
+    const CornerIndices i = corner_indices(c);
+    Vector sum = make_vector(0.0f, 0.0f, 0.0f), all = sum;
+    float total = 0.0f;
+    SEGREG_UNROLL
+    for (int k = 0; k < 8; ++k) {
+        const float z = k & 4 ? c.z.fraction : 1.0f - c.z.fraction;
+        const float y = k & 2 ? c.y.fraction : 1.0f - c.y.fraction;
+        const float x = k & 1 ? c.x.fraction : 1.0f - c.x.fraction;
+        const Vector v = load_vector(change, voxels, i.at[k]);
+        const float counts = regions[i.at[k]] == region ? z * y * x : 0.0f;
+        sum = add(sum, scaled(counts, v));
+        all = add(all, scaled(z * y * x, v));
+        total += counts;
+    }
+    const bool any = total > 1e-3f;
+    return any ? scaled(1.0f / total, sum) : all;
+}
+
+}  // namespace segreg

@@ -1,0 +1,77 @@
+// Steps of a refinement on the GPU: one thread a voxel.
+#include "matching.cuh"
+#include "threads.cuh"
+
+using namespace segreg;
+
+extern "C" __global__ void match_sides(
+    int64 size, const float* moving, const int* moving_words, const float* moving_distances,
+    int moving_depth, int moving_height, int moving_width, Affine affine, const float* fixed,
+    const int* fixed_words, const float* fixed_distances, const float* displacement, int depth,
+    int height, int width, float unit_z, float unit_y, float unit_x, float margin, float slack,
+    float rest, float* matches) {
+    const Grid grid = {depth, height, width};
+    const Index voxels = voxels_of(grid);
+    const MovingSide side = {moving, moving_words, moving_distances,
+                             {moving_depth, moving_height, moving_width}, affine};
+    const Vector unit = make_vector(unit_z, unit_y, unit_x);
+    const Tolerance tolerance = {margin, slack, rest};
+    for_each_voxel(size, grid, [&](const Run& run, int i) {
+        const Index index = index_of(run, i);
+        const Vector p =
+            moving_position(affine, displacement, voxels, index, voxel_of(run, i));
+        store_match(matches, voxels, index, fixed[index],
+                    match_at(side, p, own_region(fixed_words[index]), fixed_distances[index],
+                             unit, tolerance));
+    });
+}
+
+extern "C" __global__ void form_normals(int64 size, const float* fixed, const float* fixed_means,
+                                        const float* matches, const float* means, int depth,
+                                        int height, int width, float image_weight,
+                                        float outline_weight, float floor, float* normals) {
+    const Grid grid = {depth, height, width};
+    const Index voxels = voxels_of(grid);
+    const Weights weights = {image_weight, outline_weight, floor};
+    for_each_voxel(size, grid, [&](const Run& run, int i) {
+        const Index index = index_of(run, i);
+        const Normal n = normal_at(fixed, fixed_means, matches, means, voxels, index, weights);
+        SEGREG_UNROLL
+        for (int c = 0; c < 9; ++c) normals[c * voxels + index] = n.n[c];
+    });
+}
+
+extern "C" __global__ void take_step(int64 size, const float* normals, int depth, int height,
+                                     int width, float damping, float longest, float unit_z,
+                                     float unit_y, float unit_x, float* displacement) {
+    const Grid grid = {depth, height, width};
+    const Index voxels = voxels_of(grid);
+    for_each_voxel(size, grid, [&](const Run& run, int i) {
+        const Index index = index_of(run, i);
+        Normal n;
+        SEGREG_UNROLL
+        for (int c = 0; c < 9; ++c) n.n[c] = normals[c * voxels + index];
+        const Vector step = solve_step(n, damping, longest);
+        const Vector moved = make_vector(step.z * unit_z, step.y * unit_y, step.x * unit_x);
+        store_vector(displacement, voxels, index,
+                     add(load_vector(displacement, voxels, index), moved));
+    });
+}
+
+extern "C" __global__ void add_change(int64 size, const float* change, const int* coarse,
+                                      int coarse_depth, int coarse_height, int coarse_width,
+                                      Affine to_coarse, float unit_z, float unit_y, float unit_x,
+                                      const int* regions, int depth, int height, int width,
+                                      float* displacement) {
+    const Grid grid = {depth, height, width};
+    const Grid cells = {coarse_depth, coarse_height, coarse_width};
+    const Index voxels = voxels_of(grid);
+    for_each_voxel(size, grid, [&](const Run& run, int i) {
+        const Index index = index_of(run, i);
+        const Vector v = change_at(change, coarse, cells, apply(to_coarse, voxel_of(run, i)),
+                                   regions[index]);
+        const Vector moved = make_vector(v.z * unit_z, v.y * unit_y, v.x * unit_x);
+        store_vector(displacement, voxels, index,
+                     add(load_vector(displacement, voxels, index), moved));
+    });
+}
