@@ -19,6 +19,7 @@ from segreg.export.spec import Shape
 
 OPSET = 20  # the first with a 5-D GridSample
 EXTERNAL_FROM = 1_800_000_000  # bytes of weights; a protobuf ends at 2 GiB
+WRAPPED = "network."  # what the adapter puts before the network's names
 # Operators whose result has a shape that depends on values.
 VALUE_SHAPED = ("NonZero", "Unique", "Compress", "NonMaxSuppression")
 _FIXED_BATCH = (
@@ -68,6 +69,7 @@ def write_graph(
     operators = Counter(node.op_type for node in model.graph.all_nodes())
     _refuse_value_shapes(operators)
     _forget_sources(model)
+    _name_weights(model)
     model.metadata_props.update(properties)
     axes = model.graph.inputs[0].shape
     if axes is None or isinstance(axes[0], int):
@@ -96,6 +98,12 @@ def _forget_sources(model: onnx_ir.Model) -> None:
     for whole in (model, model.graph):
         whole.metadata_props.clear()
         whole.doc_string = None
+
+
+def _name_weights(model: onnx_ir.Model) -> None:
+    """Weights are named as in the network's own state dict, not in the adapter's."""
+    for value in list(model.graph.initializers.values()):
+        value.name = str(value.name).removeprefix(WRAPPED)
 
 
 def _trace(

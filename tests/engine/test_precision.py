@@ -8,12 +8,19 @@ from typing import Any
 import pytest
 
 from segreg.engine import compatibility
-from segreg.engine.backends import availability, open_backend
+from segreg.engine.backends import REGISTRY, availability, open_backend
 from segreg.engine.errors import BackendError, InputError, PrecisionError
 from segreg.engine.machine import processor_flags
 from segreg.engine.package import PackageError, load_package, metadata_faults, write_checksums
 from segreg.engine.phantom import Phantom
-from segreg.engine.precision import FILES, FLOAT32_FILE, can_run, capability, choose_precision
+from segreg.engine.precision import (
+    FILES,
+    FLOAT32_FILE,
+    REDUCED,
+    can_run,
+    capability,
+    choose_precision,
+)
 from segreg.engine.runtime import Engine
 from tests.conftest import BuildPackage
 from tests.engine.networks import CHANNELS, network
@@ -108,6 +115,10 @@ def test_refusals(
 ) -> None:
     with pytest.raises(PrecisionError, match=sentence):
         choose_precision({"variants": variants}, backend, MACHINES[machine], asked)
+
+
+def test_every_backend_is_in_the_table() -> None:
+    assert set(REDUCED) == set(REGISTRY)
 
 
 def test_capabilities() -> None:

@@ -80,4 +80,7 @@ def test_backends_agree(result: Result, phantom: Phantom) -> None:
 def test_card_and_parity_are_there(shapes: Engine) -> None:
     assert (shapes.package.folder / "docs/README.md").stat().st_size > 500
     assert "worst" in (shapes.package.folder / "docs/parity.json").read_text()
+    proved = shapes.package.settings["variants"]["bfloat16"]
+    assert proved["worst"] <= 0.1
+    assert abs(proved["dice_change"]) <= 0.002
     assert "Research" in shapes.package.intended_use

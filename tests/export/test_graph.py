@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from segreg.engine.backends import open_backend
 from segreg.engine.errors import PackageError
@@ -53,6 +54,13 @@ class TestExported:
         properties = {entry.key: entry.value for entry in graph.metadata_props}
         assert properties == {"name": "small", "version": "0.1.0", "segreg": __version__}
         assert {o.version for o in graph.opset_import if not o.domain} == {20}
+
+    def test_weights_are_named_as_in_the_network(
+        self, graph: onnx.ModelProto, material: Any
+    ) -> None:
+        named = {t.name: numpy_helper.to_array(t) for t in graph.graph.initializer}
+        for name, value in material.network.state_dict().items():
+            np.testing.assert_array_equal(named[name], value.numpy())
 
     def test_adds_nothing_where_conventions_agree(self, graph: onnx.ModelProto) -> None:
         operators = {node.op_type for node in graph.graph.node}
