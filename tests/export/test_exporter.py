@@ -228,11 +228,14 @@ PLAIN, MASKED = [["moving_image"], ["fixed_image"]], IMAGES
 
 
 @pytest.mark.parametrize(
-    ("placement", "inputs", "shape"),
-    [("crop", MASKED, [32, 40, 48]), ("grid", MASKED, [32, 32, 32]), ("grid", PLAIN, [20, 24, 24])],
+    ("placement", "inputs", "shape", "free"),
+    [
+        ("crop", MASKED, [32, 40, 48], True),
+        ("grid", MASKED, [32, 32, 32], False),
+        ("grid", PLAIN, [20, 24, 24], True),
+    ],
     ids=["crop", "grid", "whole images"],
 )
-@pytest.mark.parametrize("free", [True, False])
 def test_networks_that_know_a_spacing(
     tmp_path: Path, make_spec: MakeSpec, sides: Any, placement: str, inputs: Any, shape: list[int],
     free: bool,
