@@ -130,12 +130,10 @@ def test_slower_is_dropped(
 ) -> None:
     machine("openvino")
     (trial,) = tried(adapter, package, parity, "bfloat16", gain=gain)
-    assert trial.faults == [
-        f"openvino: {gain:.2f} times as fast as float32, where 1.00 is had without it"
-    ]
+    assert trial.faults == [f"openvino: {gain:.2f} times as fast as float32"]
 
 
-def test_must_be_faster_than_what_is_kept_already(
+def test_each_is_timed_against_float32(
     adapter: Adapter, package: Package, parity: Parity, machine: Any, monkeypatch: Any
 ) -> None:
     def copied(source: Path, target: Path, *_: Any) -> list[str]:
@@ -146,10 +144,10 @@ def test_must_be_faster_than_what_is_kept_already(
     monkeypatch.setattr(variants, "quantise", copied)
     monkeypatch.setattr(variants, "calibration_regions", lambda *_: [])
     bfloat16, int8 = tried(adapter, package, parity, "int8", "bfloat16", gain=3.0)
-    assert bfloat16.kept
     assert [bfloat16.precision, int8.precision] == ["bfloat16", "int8"]
+    assert bfloat16.kept
+    assert int8.kept
     assert int8.as_dict()["notes"] == ["a copy"]
-    assert int8.faults == ["openvino: 3.00 times as fast as float32, where 3.00 is had without it"]
 
 
 class TestFloat16:
