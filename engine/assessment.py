@@ -14,6 +14,7 @@ from segreg.engine.application import field_path
 from segreg.engine.errors import InputError
 from segreg.engine.field import Field
 from segreg.engine.geometry import grid_distance, grid_map, spacing_of
+from segreg.engine.label_names import LabelNames
 from segreg.engine.labels import Groups, make_scheme
 from segreg.engine.quality import Quality, Thresholds, judge
 from segreg.engine.version import __version__
@@ -67,7 +68,8 @@ def assess(
     moving: VolumeLike | None = None,
     fixed: VolumeLike | None = None,
     groups: Groups | None = None,
-    labels: Sequence[int] | None = None,
+    labels: Sequence[int | str] | None = None,
+    label_names: LabelNames | None = None,
     geometry: str | None = None,
     thresholds: Thresholds | None = None,
 ) -> Assessment:
@@ -76,7 +78,7 @@ def assess(
     Parameters
     ----------
     field : on the grid of ``fixed_labels``; a path reads ITK's format.
-    groups, labels, geometry, thresholds : as for ``Engine.register``.
+    groups, labels, label_names, geometry, thresholds : as for ``Engine.register``.
 
     Raises
     ------
@@ -88,7 +90,10 @@ def assess(
     moving_map = check_labels(as_volume(moving_labels, geometry=geometry))
     fixed_map = check_labels(as_volume(fixed_labels, geometry=geometry))
     _check_field(carrier, fixed_map)
-    scheme = make_scheme(moving_map.array, fixed_map.array, groups=groups, select=labels)
+    scheme = make_scheme(
+        moving_map.array, fixed_map.array,
+        groups=groups, select=labels, label_names=label_names,
+    )
     regions = [scheme.region_map(side.array) for side in (moving_map, fixed_map)]
     to_moving = grid_map(fixed_map.affine, moving_map.affine)
     displacement = carrier.displacement[np.newaxis]

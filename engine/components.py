@@ -14,7 +14,7 @@ def keep_largest(label_map: NDArray[np.integer], labels: list[int]) -> NDArray[n
     Voxels that share a face are connected. Of equally large components the first stays. Other
     labels are left as they are.
     """
-    cleaned = label_map.copy()
+    cleaned: NDArray[np.integer] = label_map.copy()
     for label in labels:
         inside = label_map == label
         box = _bounding_box(inside)
@@ -34,7 +34,7 @@ def largest_component(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     depth, height, width = inside.shape
     rows, starts, ends = _runs(inside.reshape(-1, width))
     if not len(rows):
-        return inside.copy()
+        return np.zeros(inside.shape, np.bool_)
     one, other = [], []
     for step, along in ((1, height), (height, depth * height)):
         # Rows lie one below the other in `along`; the last has no neighbour there.

@@ -186,9 +186,10 @@ def normalise(image: NDArray[Any], rule: dict[str, Any]) -> FloatArray:
     values = image.astype(np.float32, copy=False)
     if rule["rule"] == "window":
         clipped = np.clip(values, rule["low"], rule["high"])
-        return ((clipped - rule["mean"]) / rule["std"]).astype(np.float32)
+        return np.asarray((clipped - rule["mean"]) / rule["std"], np.float32)
     mean, spread = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
-    return ((values - mean) / (spread or 1.0)).astype(np.float32)
+    scaled: FloatArray = ((values - mean) / (spread or 1.0)).astype(np.float32)
+    return scaled
 
 
 def resample(volume: FloatArray, shape: tuple[int, ...]) -> FloatArray:
@@ -219,7 +220,8 @@ def largest_class(scores: FloatArray, shape: tuple[int, ...]) -> NDArray[np.intp
 
 def _reorient(array: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:
     """``array`` (z, y, x) after an orientation change of its axes (x, y, z)."""
-    return np.asarray(axes.apply_orientation(array.T, turn)).T
+    turned: NDArray[Any] = np.asarray(axes.apply_orientation(array.T, turn)).T
+    return turned
 
 
 def _turn_back(array: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:

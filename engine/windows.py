@@ -49,20 +49,21 @@ def run_windows(
         mode="edge",
     )
     places = list(window_places(_shape(padded.shape[1:]), window, overlap))
-    inside = (..., *(slice(0, n) for n in shape))
+    depth, height, width = shape
     if len(places) == 1:
-        return infer(padded[:, None])[inside]
+        return infer(padded[:, None])[..., :depth, :height, :width]
     weight = gaussian_weight(window)
     total = np.zeros(padded.shape[1:], np.float32)
     answer: FloatArray | None = None
-    for place in places:
-        part = infer(np.ascontiguousarray(padded[(slice(None), *place)])[:, None])
+    for z, y, x in places:
+        part = infer(np.ascontiguousarray(padded[:, z, y, x])[:, None])
         if answer is None:
             answer = np.zeros((*part.shape[:2], *padded.shape[1:]), np.float32)
-        answer[(..., *place)] += part * weight
-        total[place] += weight
+        answer[..., z, y, x] += part * weight
+        total[z, y, x] += weight
     assert answer is not None
-    return (answer / total)[inside]
+    blended: FloatArray = (answer / total)[..., :depth, :height, :width]
+    return blended
 
 
 def window_places(shape: Shape, window: Shape, overlap: float) -> Iterator[Slices]:
@@ -82,7 +83,8 @@ def gaussian_weight(window: Shape) -> FloatArray:
         offset = np.arange(extent) - (extent - 1) / 2
         profile = np.exp(-0.5 * (offset * NARROWNESS / extent) ** 2)
         weight = weight * np.expand_dims(profile, [a for a in range(3) if a != axis])
-    return np.maximum(weight / weight.max(), LEAST_WEIGHT).astype(np.float32)
+    floored: FloatArray = np.maximum(weight / weight.max(), LEAST_WEIGHT).astype(np.float32)
+    return floored
 
 
 def _shape(sizes: Sequence[int]) -> Shape:

@@ -26,6 +26,7 @@ def quality(
     ] = None,
     groups: options.GroupsFile = None,
     labels: options.LabelList = None,
+    label_names: options.LabelNamesFile = None,
     geometry: options.GeometryChoice = None,
     min_dice: options.MinDice = None,
     max_distance: options.MaxDistance = None,
@@ -36,17 +37,20 @@ def quality(
     """Judge a field: overlap, distances, folding. Exit code 1 if the verdict is fail."""
     from segreg.engine.assessment import assess
     from segreg.engine.files import replace_file
+    from segreg.engine.label_names import read_label_names
     from segreg.engine.labels import read_groups
     from segreg.engine.result import without_nan
 
+    names = read_label_names(label_names) if label_names else None
     found = assess(
         field,
         moving_labels,
         fixed_labels,
         moving=moving,
         fixed=fixed,
-        groups=read_groups(groups) if groups else None,
+        groups=read_groups(groups, names) if groups else None,
         labels=options.parse_labels(labels),
+        label_names=names,
         geometry=geometry,
         thresholds=options.make_thresholds(min_dice, max_distance, max_folding),
     )

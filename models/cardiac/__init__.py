@@ -1,0 +1,1 @@
+"""Recipes and package of the cardiac model."""

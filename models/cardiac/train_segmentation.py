@@ -1,0 +1,173 @@
+"""Train the segmentation of ``cardiac`` on ACDC: ``python -m models.cardiac.train_segmentation``.
+
+Resumable (the checkpoint is written every few minutes and picked up again) and seeded. Runs on a
+GPU where there is one, else in bfloat16 on the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, IterableDataset
+from tqdm import tqdm
+
+from models.cardiac.augmentation import SLICES, SPACING, make_patch
+from models.cardiac.patients import NAMES, TRAINING, VALIDATION, Frame, read_frames
+from models.cardiac.segmentation_network import StackNetwork
+from models.cardiac.training import (
+    append_log,
+    best_device,
+    draw_curves,
+    learning_rate,
+    save_checkpoint,
+)
+
+RATE = 1.5e-3
+BATCH = 2
+STEPS = 4000
+SAVE_EVERY = 250
+VALIDATE_EVERY = 1000
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Patches(IterableDataset[Batch]):
+    """An endless, seeded stream of batches: images (B, 1, D, H, W), labels (B, D, H, W)."""
+
+    def __init__(self, frames: list[Frame], seed: int, batch: int = BATCH) -> None:
+        self.frames, self.seed, self.batch = frames, seed, batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        torch.set_num_threads(1)
+        rng = torch.Generator().manual_seed(self.seed)
+        while True:
+            order = torch.randperm(len(self.frames), generator=rng).tolist()
+            for start in range(0, len(order) - self.batch + 1, self.batch):
+                slices = int(torch.randint(SLICES[0], SLICES[1] + 1, (), generator=rng))
+                chosen = [self.frames[i] for i in order[start : start + self.batch]]
+                slices = min(slices, *(len(frame.image) for frame in chosen))
+                patches = [make_patch(rng, frame, slices) for frame in chosen]
+                images, labels = zip(*patches, strict=True)
+                yield torch.stack(images), torch.stack(labels)
+
+
+def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross entropy plus one minus the soft Dice of each class but the background.
+
+    The Dice is taken over the whole batch, so a patch without a class does not count as an error.
+    """
+    probabilities = logits.softmax(1)
+    truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
+    axes = (0, 2, 3, 4)
+    overlap = (probabilities * truth).sum(axes)
+    total = (probabilities + truth).sum(axes)
+    dice = (2 * overlap + 1) / (total + 1)
+    return F.cross_entropy(logits, labels) + 1 - dice[1:].mean()
+
+
+@torch.no_grad()
+def validate(network: torch.nn.Module, frames: list[Frame]) -> dict[str, float]:
+    """Mean 3-D Dice of each label on the native grids, whole images, nothing cleaned up."""
+    device = next(network.parameters()).device
+    network.eval()
+    reached = dict.fromkeys(NAMES.values(), 0.0)
+    for frame in frames:
+        labels = predict(network, frame, device)
+        for label, name in NAMES.items():
+            found, truth = labels == label, frame.labels == label
+            both = found.sum() + truth.sum()
+            reached[name] += float(2 * (found & truth).sum() / both.clamp(min=1)) / len(frames)
+    network.train()
+    return reached
+
+
+def predict(network: torch.nn.Module, frame: Frame, device: torch.device) -> torch.Tensor:
+    """Labels (D, H, W) of a whole image: resampled in plane, padded, and back."""
+    depth, *native = frame.image.shape
+    size = [round(n * mm / SPACING) for n, mm in zip(native, frame.spacing[1:], strict=True)]
+    stack = F.interpolate(frame.image[None], size, mode="bilinear", align_corners=False)
+    stack = F.pad(stack, [0, -size[1] % 16, 0, -size[0] % 16], mode="replicate")
+    with torch.autocast(device.type, torch.bfloat16):
+        logits = network(stack[None].to(device))[0].float().cpu()
+    logits = logits[:, :, : size[0], : size[1]]
+    back = F.interpolate(logits, native, mode="bilinear", align_corners=False)
+    return back.argmax(0).view(depth, *native)
+
+
+def train(folder: Path, data: Path, steps: int, seed: int) -> Path:
+    """Train for ``steps`` steps, continuing ``folder/checkpoint.pt`` where there is one."""
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    device = best_device()
+    network = StackNetwork().to(device, memory_format=torch.channels_last_3d)
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
+    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-4)
+    checkpoint, done = folder / "checkpoint.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        done = state["step"]
+    patches = Patches(read_frames(data, TRAINING), seed + done)
+    unseen = read_frames(data, VALIDATION)
+    loader = iter(DataLoader(patches, batch_size=None, num_workers=1, prefetch_factor=4))
+    mean_loss = 0.0
+    for step in tqdm(range(done, steps), total=steps, initial=done, mininterval=10):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, RATE)
+        loss = train_batch(network, optimizer, next(loader))
+        average.update_parameters(network)
+        mean_loss = loss if step == done else 0.98 * mean_loss + 0.02 * loss
+        last = step + 1 == steps
+        if (step + 1) % VALIDATE_EVERY == 0 or last:
+            reached = validate(average, unseen)
+            append_log(folder / "log.csv", {"step": step + 1, "loss": mean_loss, **reached})
+        if (step + 1) % SAVE_EVERY == 0 or last:
+            tqdm.write(f"step {step + 1}: loss {mean_loss:.4f}")
+            save_checkpoint(
+                checkpoint,
+                network=network.state_dict(),
+                average=average.state_dict(),
+                optimizer=optimizer.state_dict(),
+                step=step + 1,
+            )
+    torch.save(average.module.state_dict(), folder / "weights.pt")
+    draw_curves(folder / "log.csv", folder / "curves.png")
+    return folder / "weights.pt"
+
+
+def train_batch(
+    network: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Batch
+) -> float:
+    """One optimiser step; the loss before it."""
+    device = next(network.parameters()).device
+    images, labels = (part.to(device) for part in batch)
+    with torch.autocast(device.type, torch.bfloat16):
+        logits = network(images.contiguous(memory_format=torch.channels_last_3d))
+    loss = segmentation_loss(logits.float(), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("training/cardiac/segmentation"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/acdc"))
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    train(options.output, options.data, options.steps, options.seed)
+
+
+if __name__ == "__main__":
+    main()
