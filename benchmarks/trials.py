@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.checkout import ROOT
 
 TESTS = "tests/kernels"
-ENGINE_TESTS = ("tests/engine/test_device.py", "tests/engine/test_gpu_backends.py")
+ENGINE_TESTS = ("tests/engine/test_on_device.py", "tests/engine/test_gpu_backends.py")
 ENGINE_NEEDS = (
     "nibabel", "isal", "jsonschema", "onnx", "onnxruntime", "segreg.kernels._cpu",
 )  # fmt: skip

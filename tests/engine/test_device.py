@@ -1,13 +1,12 @@
 """A pair on a GPU: uploaded once, computed on one stream, fetched once, within its memory.
 
-The GPU is a strict stand-in on host memory with the CUDA sources behind it; tests marked ``gpu``
-run on the device itself.
+The GPU is a strict stand-in on host memory with the CUDA sources behind it; ``test_on_device.py``
+runs on the device itself.
 """
 
 from __future__ import annotations
 
 import gc
-import importlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.datasets import hippocampus
-from benchmarks.gpu_engine import open_engine
 from segreg.engine import cuda_device
-from segreg.engine.backends import REGISTRY, CudaOptions, availability
+from segreg.engine.backends import CudaOptions
 from segreg.engine.cuda_device import CudaDevice
 from segreg.engine.errors import BackendError, InputError
 from segreg.engine.phantom import Phantom
@@ -29,9 +26,8 @@ from segreg.engine.runtime import Engine
 from segreg.kernels import _machines, _memory, sampling
 from tests.engine.pairs import BOXES, SHIFTED, cubes, pair_of, same, volumes
 from tests.engine.strict_cupy import OutOfMemoryError, StrictGpu, strict_gpu
-from tests.kernels.conftest import Emulated, require_gpu
+from tests.kernels.conftest import Emulated
 
-ON_GPU = [*(name for name, entry in REGISTRY.items() if entry.device == "cuda"), "borrowed"]
 # With one pass: looks at each batch, speeds and folds, labels, statistics, points, repair, quality.
 MOST_WAITS = 22
 WORST = 1e-2  # voxels: what a GPU's field may differ from a CPU's
@@ -93,11 +89,15 @@ class TestOnStandIn:
         self, gpu: StrictGpu, on_host: HostRun, looking_package: Path, small_phantom: Phantom,
         options: dict[str, Any],
     ) -> None:  # fmt: skip
-        with on_gpu(looking_package) as engine:
+        with on_gpu(looking_package, options=CudaOptions(batch=4)) as engine:
+            assert engine.backend.canvas == (16, 16, 16)  # the package's
+            engine.backend.notes.append("a sentence")
             found = engine.register(*volumes(small_phantom), **options)
         expected = on_host(looking_package, volumes(small_phantom), **options)
         same(found, expected)
         np.testing.assert_array_equal(found.jacobian, expected.jacobian)
+        assert found.provenance.backend == "onnxruntime-cuda"
+        assert "a sentence" in found.notes
         assert (found.provenance.device, found.provenance.threads) == ("Strict GPU", 0)
         assert {"upload", "download"} <= set(found.timings)
         assert not {"upload", "download"} & set(expected.timings)
@@ -389,77 +389,6 @@ class TestMany:
                 same(found, expected)
             assert len(gpu.log.up) == 8
             assert len(readers) == 4
-
-
-@pytest.mark.gpu
-class TestOnDevice:
-    """What only a device can show; the network runs on the processor where no library of the GPU
-    is installed."""
-
-    @pytest.fixture(params=ON_GPU)
-    def engine(self, request: pytest.FixtureRequest, looking_package: Path) -> Iterator[Engine]:
-        require_gpu()
-        known = {entry.name: entry for entry in availability()}
-        if request.param in known and not known[request.param].usable:
-            pytest.skip(str(known[request.param].reason))
-        with open_engine(request.param, str(looking_package)) as engine:
-            yield engine
-
-    @pytest.fixture
-    def reference(self, looking_package: Path) -> Iterator[Engine]:
-        pytest.importorskip("segreg.kernels._cpu", reason="the CPU's extension is not built")
-        with Engine(looking_package, backend="onnxruntime") as engine:
-            yield engine
-
-    def test_like_the_cpu(
-        self, engine: Engine, reference: Engine, small_phantom: Phantom
-    ) -> None:
-        pair = volumes(small_phantom)
-        found, expected = engine.register(*pair), reference.register(*pair)
-        difference = found.displacement.displacement - expected.displacement.displacement
-        assert np.abs(difference).max() < WORST
-        assert found.quality.dice == pytest.approx(expected.quality.dice, abs=1e-3)
-        np.testing.assert_allclose(
-            found.warped.array, expected.warped.array, atol=1e-2 * expected.warped.array.max()
-        )
-
-    def test_real_pair_like_the_cpu(
-        self, engine: Engine, reference: Engine, research_data: Path
-    ) -> None:
-        pair = next(hippocampus(research_data))
-        sides = pair.moving, pair.fixed, pair.moving_labels, pair.fixed_labels
-        found, expected = engine.register(*sides), reference.register(*sides)
-        difference = found.displacement.displacement - expected.displacement.displacement
-        assert np.abs(difference).max() < WORST
-
-    def test_pair_after_pair_is_each_pair(self, engine: Engine, small_phantom: Phantom) -> None:
-        """Copies, memory and streams of several pairs at once."""
-        other = pair_of(cubes(*SHIFTED), cubes(*BOXES))
-        pairs = [volumes(small_phantom), other] * 6
-        alone = [engine.register(*pair) for pair in pairs[:2]] * 6
-        for found, expected in zip(engine.register_many(pairs), alone, strict=True):
-            np.testing.assert_allclose(
-                found.displacement.displacement, expected.displacement.displacement, atol=WORST
-            )
-            np.testing.assert_allclose(found.warped.array, expected.warped.array, atol=0.5)
-
-    def test_memory_comes_back(self, engine: Engine, small_phantom: Phantom) -> None:
-        cupy = importlib.import_module("cupy")
-        used = []
-        for _ in range(4):
-            engine.register(*volumes(small_phantom))
-            gc.collect()
-            used.append(cupy.get_default_memory_pool().used_bytes())
-        assert used[3] <= used[1]
-
-    def test_budget(self, engine: Engine, small_phantom: Phantom, looking_package: Path) -> None:
-        expected = engine.register(*volumes(small_phantom))
-        if engine.backend.name not in REGISTRY:
-            pytest.skip("a budget is for backends that Engine opens")
-        with Engine(looking_package, backend=engine.backend.name, gpu_memory="1GiB") as bounded:
-            found = bounded.register(*volumes(small_phantom))
-        difference = found.displacement.displacement - expected.displacement.displacement
-        assert np.abs(difference).max() < WORST
 
 
 def _shown(engine: Engine, most: int | None = None) -> list[int]:

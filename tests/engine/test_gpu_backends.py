@@ -16,11 +16,8 @@ import pytest
 
 from segreg.engine.backends import Backend, CudaOptions, availability, open_backend
 from segreg.engine.errors import BackendError
-from segreg.engine.phantom import Phantom
-from segreg.engine.runtime import Engine
 from tests.engine.gpu_stand_ins import Stream
 from tests.engine.networks import CHANNELS, by_hand, network, opened, regions
-from tests.engine.pairs import volumes
 
 NAMES = ["onnxruntime-cuda", "tensorrt", "tensorrt-rtx"]
 
@@ -122,20 +119,6 @@ class TestOnStandIn:
         backend = open_backend(None, network(tmp_path), channels=CHANNELS)
         assert backend.name == "onnxruntime-cuda"
         backend.close()
-
-    def test_pair_is_registered_as_on_the_cpu(
-        self, name: str, looking_package: Path, small_phantom: Phantom
-    ) -> None:
-        results = []
-        for backend, options in (("onnxruntime", None), (name, CudaOptions(batch=2))):
-            with Engine(looking_package, backend=backend, options=options) as engine:
-                assert engine.backend.canvas == (16, 16, 16)  # the package's
-                engine.backend.notes.append("a sentence")
-                results.append(engine.register(*volumes(small_phantom)))
-        expected, found = (result.displacement.displacement for result in results)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
-        assert results[1].provenance.backend == name
-        assert "a sentence" in results[1].notes
 
 
 class TestWithoutGpu:

@@ -53,9 +53,14 @@ def _reference_is_installed() -> None:
     pytest.importorskip("onnxruntime")
 
 
+def lenient(spec: dict[str, Any]) -> dict[str, Any]:
+    """``spec`` for a network that knows nothing: what it does to a Dice is chance."""
+    return {**spec, "network": {**spec["network"], "tolerance": {"dice": 0.05}}}
+
+
 @pytest.fixture(scope="module")
 def adapter(material: Any) -> Adapter:
-    return Adapter(material.network, parse_spec(material.spec))
+    return Adapter(material.network, parse_spec(lenient(material.spec)))
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +103,14 @@ def tried(
 def test_near_and_fast_is_kept(
     adapter: Adapter, package: Package, parity: Parity, machine: Any
 ) -> None:
-    machine("openvino", error=0.002)
+    machine("openvino", error=0.01)
     (trial,) = tried(adapter, package, parity, "float32", "bfloat16")
     assert trial.kept
     entry = trial.as_metadata()
     assert "file" not in entry
-    assert 0.002 < entry["worst"] < 0.006
+    assert 0.01 < entry["worst"] < 0.03
     assert entry["percentile_99_9"] <= entry["worst"]
-    assert abs(entry["dice_change"]) <= 0.002
+    assert abs(entry["dice_change"]) <= 0.05
     assert entry["speed"] == {"openvino": {"speed_up": 2.0, "capability": "amx_bf16"}}
     assert {case["precision"] for case in trial.as_dict()["cases"]} == {"bfloat16"}
 
@@ -218,7 +223,7 @@ def test_exported_with_its_variants(
         variants, "measure_speed_up", lambda plain, reduced, _: {"openvino": 2}.get(reduced.name, 1)
     )
     package = export(
-        material.network, material.spec, tmp_path / "small", pair=sides,
+        material.network, lenient(material.spec), tmp_path / "small", pair=sides,
         precisions=["bfloat16", "float16"],
     )
     assert set(package.settings["variants"]) == {"bfloat16"}
