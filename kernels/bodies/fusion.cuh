@@ -179,8 +179,4 @@ SEGREG_BODY Vector weighted_sum(Vector sum, float weight, Vector displacement) {
                        sum.x + weight * displacement.x);
 }
 
-SEGREG_BODY Vector scaled(float factor, Vector v) {
-    return make_vector(factor * v.z, factor * v.y, factor * v.x);
-}
-
 }  // namespace segreg

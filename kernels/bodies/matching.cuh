@@ -45,10 +45,6 @@ SEGREG_BODY float signed_distance(int word, float distance, int region, bool& kn
     return own ? -distance : distance;
 }
 
-SEGREG_BODY Vector scaled(float factor, Vector v) {
-    return make_vector(factor * v.z, factor * v.y, factor * v.x);
-}
-
 // Slope along moving axes -> slope along fixed axes, per `unit`.
 SEGREG_BODY Vector pulled_back(const Affine& a, Vector slope, Vector unit) {
     return make_vector((a.m[0] * slope.z + a.m[4] * slope.y + a.m[8] * slope.x) * unit.z,
@@ -152,14 +148,15 @@ SEGREG_BODY float not_below_zero(float value) {
 // `floor` is the variance below which a window shows nothing but noise.
 SEGREG_BODY Equation correlate(float fixed, float moving, Vector slope, const Window& w,
                                float floor) {
-    const float fixed_variance = not_below_zero(w.fixed_square - w.fixed * w.fixed) + floor;
-    const float moving_variance = not_below_zero(w.moving_square - w.moving * w.moving) + floor;
+    const float fixed_variance = not_below_zero(w.fixed_square - w.fixed * w.fixed);
+    const float moving_variance = not_below_zero(w.moving_square - w.moving * w.moving);
     const float covariance = w.product - w.fixed * w.moving;
-    const float scale = 1.0f / sqrtf(fixed_variance);
-    const float fit = covariance / moving_variance * scale;
+    const float scale = 1.0f / (sqrtf(fixed_variance + floor) * (moving_variance + floor));
+    const float fit = scale * covariance;
     Equation e;
     e.slope = scaled(fit, slope);
-    e.residual = scale * (fixed - w.fixed) - fit * (moving - w.moving);
+    // Both sides shrink by the floor: images that are linear in each other leave no residual.
+    e.residual = scale * moving_variance * (fixed - w.fixed) - fit * (moving - w.moving);
     return e;
 }
 
@@ -181,14 +178,15 @@ SEGREG_BODY void add_equation(Normal& sum, const Equation& e, float weight) {
     sum.n[8] += x * e.residual;
 }
 
-struct Weights {
+struct EquationWeights {
     float image, outline, floor;
 };
 
 // The normal equations of one voxel alone. `fixed_means` are those of the fixed image and its
 // square, `means` those of the first three channels of `matches`.
 SEGREG_BODY Normal normal_at(const float* fixed, const float* fixed_means, const float* matches,
-                             const float* means, Index voxels, Index index, const Weights& weights) {
+                             const float* means, Index voxels, Index index,
+                             const EquationWeights& weights) {
     const Window w = {fixed_means[index], fixed_means[voxels + index], means[index],
                       means[voxels + index], means[2 * voxels + index]};
     const Equation image =

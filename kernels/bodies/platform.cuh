@@ -174,6 +174,10 @@ SEGREG_BODY Vector subtract(Vector a, Vector b) {
     return make_vector(a.z - b.z, a.y - b.y, a.x - b.x);
 }
 
+SEGREG_BODY Vector scaled(float factor, Vector v) {
+    return make_vector(factor * v.z, factor * v.y, factor * v.x);
+}
+
 SEGREG_BODY float squared_length(Vector v) {
     return v.z * v.z + v.y * v.y + v.x * v.x;
 }

@@ -1,18 +1,18 @@
-// Neighbours along one axis, and the regions they belong to: means that stop where regions part, and
-// how far the next other region is.
+// Neighbours along one axis and their regions: means that stop where regions part, and how far
+// the next other region is.
 #pragma once
 
 #include "filters.cuh"
 
 namespace segreg {
 
-// One axis of a grid as one voxel sees it: its own place, the length, and the step in memory.
-struct Axis {
+// The line along one axis as one voxel sees it: its own place, the length, and the step in memory.
+struct Line {
     int place, length;
     Index stride;
 };
 
-SEGREG_BODY Axis axis_of(Grid grid, int axis, int z, int y, int x) {
+SEGREG_BODY Line line_of(Grid grid, int axis, int z, int y, int x) {
     if (axis == 0) return {z, grid.depth, (Index)grid.height * grid.width};
     if (axis == 1) return {y, grid.height, grid.width};
     return {x, grid.width, 1};
@@ -29,7 +29,7 @@ SEGREG_BODY float coupling(bool same, float squared_jump, float slip) {
 // the next on this axis; a neighbour counts as far as all edges on the way to it allow. Paired: and
 // as far as its opposite does, so that what is linear stays.
 SEGREG_BODY float mean_within(const float* volume, const float* edges, Index index,
-                              const Axis& axis, const Taps& taps, int paired) {
+                              const Line& axis, const Taps& taps, int paired) {
     float sum = taps.weights[0] * volume[index], total = taps.weights[0];
     float before = 1.0f, after = 1.0f;
     for (int k = 1; k <= taps.radius; ++k) {
@@ -65,7 +65,7 @@ constexpr float NOWHERE = 1e30f;  // a squared distance
 // Coupling of a voxel with the next on an axis; none with what is beyond the grid. `unit` brings
 // the components of the displacement to one length.
 SEGREG_BODY float edge_at(const int* words, const float* displacement, Index voxels, Index index,
-                          const Axis& axis, Vector unit, float slip) {
+                          const Line& axis, Vector unit, float slip) {
     if (axis.place + 1 >= axis.length) return 0.0f;
     const Index next = index + axis.stride;
     const Vector jump = subtract(load_vector(displacement, voxels, next),
@@ -98,7 +98,7 @@ SEGREG_BODY Border border_through(bool same, int region, float square, int other
 
 // What one axis adds to the borders that the axes before it found: `squares` is null on the first.
 SEGREG_BODY Border nearest_border(const int* words, const float* squares, Index index,
-                                  const Axis& axis, float step, int radius, float farthest) {
+                                  const Line& axis, float step, int radius, float farthest) {
     const int own = own_region(words[index]);
     Border best = {farthest * farthest, own};
     for (int k = -radius; k <= radius; ++k) {

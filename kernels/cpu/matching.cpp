@@ -26,9 +26,9 @@ void match_row(const MovingSide& side, const float* SEGREG_RESTRICT positions,
 SEGREG_CLONES
 void normal_range(int64 begin, int64 end, const float* SEGREG_RESTRICT fixed,
                   const float* SEGREG_RESTRICT fixed_means, const float* SEGREG_RESTRICT matches,
-                  const float* SEGREG_RESTRICT means, const Weights& given, int64 voxels,
+                  const float* SEGREG_RESTRICT means, const EquationWeights& given, int64 voxels,
                   float* SEGREG_RESTRICT normals) {
-    const Weights weights = given;
+    const EquationWeights weights = given;
     SEGREG_SIMD
     for (int64 i = begin; i < end; ++i) {
         const Normal n = normal_at(fixed, fixed_means, matches, means, voxels, i, weights);
@@ -98,7 +98,7 @@ void match_sides(int64 size, const float* moving, const int* moving_words,
 void form_normals(int64 size, const float* fixed, const float* fixed_means, const float* matches,
                   const float* means, int depth, int height, int width, float image_weight,
                   float outline_weight, float floor, float* normals) {
-    const Weights weights = {image_weight, outline_weight, floor};
+    const EquationWeights weights = {image_weight, outline_weight, floor};
     parallel_ranges(size, VOXELS, [&](int64 begin, int64 end) {
         normal_range(begin, end, fixed, fixed_means, matches, means, weights, size, normals);
     });

@@ -67,9 +67,9 @@ void divide_row(const float* SEGREG_RESTRICT total, int width, float* SEGREG_RES
 }
 
 // Room for the weights of a row: how it is coupled with the rows before and after, and their part.
-struct Weights {
+struct RowWeights {
     std::vector<float> before, after, ones, tap, total;
-    explicit Weights(int width)
+    explicit RowWeights(int width)
         : before(width), after(width), ones(width, 1.0f), tap(width), total(width) {}
 };
 
@@ -77,7 +77,7 @@ struct Weights {
 // for the voxels k away.
 template <typename Source, typename Target>
 void mean_row(const float* edges, Grid grid, int axis, const Row& r, const Taps& taps, int paired,
-              int channels, Weights& room, const Source& source, const Target& target) {
+              int channels, RowWeights& room, const Source& source, const Target& target) {
     const int width = grid.width;
     const float centre = weight_at(taps, 0);
     for (int c = 0; c < channels; ++c) {
@@ -90,7 +90,8 @@ void mean_row(const float* edges, Grid grid, int axis, const Row& r, const Taps&
     std::fill(room.after.begin(), room.after.end(), 1.0f);
     const float* row = edges + axis * voxels_of(grid) + r.begin;
     for (int k = 1; k <= taps.radius; ++k) {
-        const Shifted before = shifted_row(grid, axis, r, -k), after = shifted_row(grid, axis, r, k);
+        const Shifted before = shifted_row(grid, axis, r, -k);
+        const Shifted after = shifted_row(grid, axis, r, k);
         // The edge behind a voxel leads to the next one; it is none where the grid ends.
         couple_row(row + before.step, before, width, room.before.data());
         couple_row(row + after.step - after.stride, after, width, room.after.data());
@@ -121,7 +122,7 @@ void smooth_block(const float* volume, int channels, const float* edges, Grid gr
     const int high = least(grid.height, piece.y_end + f.y.radius);
     std::vector<float> rows((size_t)(high - low) * channels * width);
     std::vector<float> row((size_t)channels * width);
-    Weights room(width);
+    RowWeights room(width);
     const auto row_at = [&](int z, int y) {
         return Row{0, z, y, ((int64)z * grid.height + y) * width};
     };

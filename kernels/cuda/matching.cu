@@ -32,7 +32,7 @@ extern "C" __global__ void form_normals(int64 size, const float* fixed, const fl
                                         float outline_weight, float floor, float* normals) {
     const Grid grid = {depth, height, width};
     const Index voxels = voxels_of(grid);
-    const Weights weights = {image_weight, outline_weight, floor};
+    const EquationWeights weights = {image_weight, outline_weight, floor};
     for_each_voxel(size, grid, [&](const Run& run, int i) {
         const Index index = index_of(run, i);
         const Normal n = normal_at(fixed, fixed_means, matches, means, voxels, index, weights);

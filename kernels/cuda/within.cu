@@ -18,7 +18,7 @@ extern "C" __global__ void smooth_within(int64 size, const float* volume, const 
         const Index index = index_of(run, i), channel = voxels * run.batch;
         result[channel + index] =
             mean_within(volume + channel, edges + axis * voxels, index,
-                        axis_of(grid, axis, run.z, run.y, run.x + i * run.step), taps, paired);
+                        line_of(grid, axis, run.z, run.y, run.x + i * run.step), taps, paired);
     });
 }
 
@@ -33,7 +33,7 @@ extern "C" __global__ void couple(int64 size, const int* words, const float* dis
         for (int axis = 0; axis < 3; ++axis) {
             edges[axis * voxels + index] =
                 edge_at(words, displacement, voxels, index,
-                        axis_of(grid, axis, run.z, run.y, run.x + i * run.step), unit, slip);
+                        line_of(grid, axis, run.z, run.y, run.x + i * run.step), unit, slip);
         }
     });
 }
@@ -46,7 +46,7 @@ extern "C" __global__ void border_axis(int64 size, const int* words, const float
     for_each_voxel(size, grid, [&](const Run& run, int i) {
         const Index index = index_of(run, i);
         const Border b = nearest_border(
-            words, squares, index, axis_of(grid, axis, run.z, run.y, run.x + i * run.step), step,
+            words, squares, index, line_of(grid, axis, run.z, run.y, run.x + i * run.step), step,
             radius, farthest);
         next_words[index] = word_of(own_region(words[index]), b.other);
         next[index] = last ? sqrtf(b.square) : b.square;

@@ -17,6 +17,15 @@ from segreg.kernels.reference.fields import (
 from segreg.kernels.reference.filters import smooth, spline_coefficients
 from segreg.kernels.reference.folds import repair_folds
 from segreg.kernels.reference.fusion import distance_to_mask, fuse_fields
+from segreg.kernels.reference.refinement import (
+    add_change,
+    couple,
+    find_borders,
+    form_normals,
+    match_sides,
+    smooth_within,
+    take_step,
+)
 from segreg.kernels.reference.regions import (
     gather_regions,
     jacobian_sums,
@@ -28,8 +37,12 @@ from segreg.kernels.reference.regions import (
 from segreg.kernels.reference.sampling import label_votes, overlap, warp, warp_labels
 
 __all__ = [
+    "add_change",
     "compose",
+    "couple",
     "distance_to_mask",
+    "find_borders",
+    "form_normals",
     "fuse_fields",
     "gather_regions",
     "integrate",
@@ -37,6 +50,7 @@ __all__ = [
     "jacobian_determinant",
     "jacobian_sums",
     "label_votes",
+    "match_sides",
     "outline_indices",
     "overlap",
     "region_stats",
@@ -44,9 +58,11 @@ __all__ = [
     "repair_folds",
     "resample_field",
     "smooth",
+    "smooth_within",
     "spline_coefficients",
     "sum_distances",
     "surface_distances",
+    "take_step",
     "warp",
     "warp_labels",
 ]

@@ -1,0 +1,235 @@
+"""Steps of a refinement, as their definitions read."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from segreg.kernels.reference.points import Array, lies_inside, positions
+
+
+def find_borders(
+    regions: Array, spacing: ArrayLike = (1.0, 1.0, 1.0), *, farthest: float
+) -> tuple[Array, Array]:
+    """See ``segreg.kernels.find_borders``: every voxel against every other within reach."""
+    steps = np.asarray(spacing, float)
+    own = np.asarray(regions, np.int64)
+    best, other = np.full(own.shape, farthest**2), own.copy()
+    reach = [min(int(farthest / step + 0.5), n - 1) for step, n in zip(steps, own.shape, strict=True)]
+    # x slowest: of equals the one that the kernel meets first, axis after axis.
+    for x, y, z in product(*(range(-r, r + 1) for r in reach[::-1])):
+        away = np.maximum(np.abs((z, y, x)) - 0.5, 0) * steps
+        there, here = _overlap(own.shape, (z, y, x))
+        nearer = (own[there] != own[here]) & ((away**2).sum() < best[here] - 1e-9)
+        best[here] = np.where(nearer, (away**2).sum(), best[here])
+        other[here] = np.where(nearer, own[there], other[here])
+    return own | other << 16, np.sqrt(best)
+
+
+def _overlap(shape: tuple[int, ...], offset: tuple[int, ...]) -> tuple[Any, Any]:
+    """Slices of the voxels that have a neighbour ``offset`` away: there, here."""
+    there = tuple(slice(max(o, 0), n + min(o, 0)) for o, n in zip(offset, shape, strict=True))
+    here = tuple(slice(max(-o, 0), n + min(-o, 0)) for o, n in zip(offset, shape, strict=True))
+    return there, here
+
+
+def couple(
+    regions: Array, displacement: Array, spacing: ArrayLike = (1.0, 1.0, 1.0), *, slip: float
+) -> Array:
+    """See ``segreg.kernels.couple``."""
+    own = regions & 0xFFFF
+    field = displacement.astype(np.float64) * np.reshape(np.asarray(spacing, float), (3, 1, 1, 1))
+    edges = np.zeros((3, *own.shape))
+    for axis in range(3):
+        offset = tuple(int(a == axis) for a in range(3))
+        there, here = _overlap(own.shape, offset)
+        jumps = ((field[(slice(None), *there)] - field[(slice(None), *here)]) ** 2).sum(axis=0)
+        held = 1 / (1 + (jumps / slip**2) ** 2)
+        edges[(axis, *here)] = np.where(own[there] == own[here], 1, held)
+    return edges
+
+
+def smooth_within(
+    volume: Array,
+    edges: Array,
+    sigma: ArrayLike,
+    spacing: ArrayLike = (1.0, 1.0, 1.0),
+    *,
+    paired: bool = False,
+    truncate: float = 2.0,
+) -> Array:
+    """See ``segreg.kernels.smooth_within``: row by row, voxel by voxel."""
+    result = volume.astype(np.float64)
+    deviations = np.broadcast_to(np.asarray(sigma) / np.asarray(spacing), (3,))
+    for axis, deviation in enumerate(deviations):
+        if deviation == 0:
+            continue
+        radius = int(truncate * deviation + 0.5)
+        weights = np.exp(-((np.arange(radius + 1) / deviation) ** 2) / 2)
+        rows = np.moveaxis(result, axis + 1, -1)
+        held = np.broadcast_to(np.moveaxis(edges[axis], axis, -1), rows.shape)
+        means = np.empty_like(rows)
+        for index in np.ndindex(rows.shape[:-1]):
+            means[index] = _mean_row(rows[index], held[index], weights, paired)
+        result = np.moveaxis(means, -1, axis + 1)
+    return result
+
+
+def _mean_row(row: Array, edges: Array, weights: Array, paired: bool) -> Array:
+    means = np.empty_like(row)
+    for x in range(len(row)):
+        sum_, total = weights[0] * row[x], weights[0]
+        for k in range(1, len(weights)):
+            before = float(np.prod(edges[x - k : x])) if x >= k else 0.0
+            after = float(np.prod(edges[x : x + k])) if x + k < len(row) else 0.0
+            for held, opposite, place in ((before, after, x - k), (after, before, x + k)):
+                weight = weights[k] * held * (opposite if paired else 1.0)
+                if weight:
+                    sum_ += weight * row[place]
+                    total += weight
+        means[x] = sum_ / total
+    return means
+
+
+def _with_slope(values: Array, fractions: Array) -> tuple[Array, Array]:
+    """Trilinear value and slope (3, ...) of corners (2, 2, 2, ...)."""
+    value, slope = np.zeros(fractions.shape[1:]), np.zeros(fractions.shape)
+    for corner in product((0, 1), repeat=3):
+        sides = [f if side else 1 - f for f, side in zip(fractions, corner, strict=True)]
+        value += values[corner] * np.prod(sides, axis=0)
+        for axis, side in enumerate(corner):
+            others = np.prod([s for a, s in enumerate(sides) if a != axis], axis=0)
+            slope[axis] += values[corner] * others * (1 if side else -1)
+    return value, slope
+
+
+def match_sides(
+    moving: Any,
+    fixed: Any,
+    displacement: Array,
+    *,
+    affine: ArrayLike | None = None,
+    unit: ArrayLike = (1.0, 1.0, 1.0),
+    margin: float = 0.1,
+    slack: float = 0.5,
+    rest: float = 0.3,
+) -> Array:
+    """See ``segreg.kernels.match_sides``."""
+    points = positions(displacement, affine)
+    shape = moving.image.shape
+    linear = np.eye(3) if affine is None else np.asarray(affine, float)[:3, :3]
+    last = np.reshape(np.array(shape) - 1, (3, 1, 1, 1))
+    inside = lies_inside(shape, points)
+    clamped = np.clip(points, 0, last)
+    low = np.floor(clamped).astype(np.int64)
+    high = np.minimum(low + 1, last)
+    corners = np.empty((2, 2, 2), object)
+    for corner in product((0, 1), repeat=3):
+        corners[corner] = tuple(
+            (high if side else low)[axis] for axis, side in enumerate(corner)
+        )
+    region = fixed.words & 0xFFFF
+    image, signed = np.empty((2, 2, 2, *region.shape)), np.empty((2, 2, 2, *region.shape))
+    known = inside.copy()
+    for corner in product((0, 1), repeat=3):
+        at = corners[corner]
+        own, other = moving.words[at] & 0xFFFF, moving.words[at] >> 16 & 0xFFFF
+        image[corner] = moving.image[at]
+        signed[corner] = np.where(own == region, -1, 1) * moving.distances[at]
+        known &= (own == region) | (other == region)
+    value, slope = _with_slope(image, clamped - low)
+    distance, steepness = _with_slope(signed, clamped - low)
+    units = np.reshape(np.asarray(unit, float), (3, 1, 1, 1))
+    slope = np.einsum("ij,i...->j...", linear, slope) * units * inside
+    steepness = np.einsum("ij,i...->j...", linear, steepness) * units
+    difference = -fixed.distances.astype(np.float64) - distance
+    error = np.sign(difference) * np.maximum(np.abs(difference) - slack, 0)
+    error = np.where(distance > -margin, -margin - distance, error)
+    counts = known * np.where(error == 0, rest, 1)
+    return np.concatenate([
+        [value, value**2, value * fixed.image], slope, [counts * error], counts * steepness
+    ])  # fmt: skip
+
+
+def form_normals(
+    fixed: Array,
+    fixed_means: Array,
+    matches: Array,
+    means: Array,
+    *,
+    image: float = 1.0,
+    outline: float = 1.0,
+    floor: float = 0.01,
+) -> Array:
+    """See ``segreg.kernels.form_normals``."""
+    fixed, fixed_means, matches, means = (
+        array.astype(np.float64) for array in (fixed, fixed_means, matches, means)
+    )
+    fixed_variance = np.maximum(fixed_means[1] - fixed_means[0] ** 2, 0)
+    moving_variance = np.maximum(means[1] - means[0] ** 2, 0)
+    covariance = means[2] - means[0] * fixed_means[0]
+    scale = 1 / (np.sqrt(fixed_variance + floor) * (moving_variance + floor))
+    residual = scale * (
+        moving_variance * (fixed - fixed_means[0]) - covariance * (matches[0] - means[0])
+    )
+    normals = np.zeros((9, *fixed.shape))
+    for slope, right, weight in (
+        (scale * covariance * matches[3:6], residual, image),
+        (matches[7:10], matches[6], outline),
+    ):
+        for place, (i, j) in enumerate(((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))):
+            normals[place] += weight * slope[i] * slope[j]
+        normals[6:] += weight * slope * right
+    return normals
+
+
+def take_step(
+    normals: Array,
+    displacement: Array,
+    *,
+    damping: float,
+    longest: float,
+    unit: ArrayLike = (1.0, 1.0, 1.0),
+) -> Array:
+    """See ``segreg.kernels.take_step``; the displacement itself stays as it is."""
+    zz, zy, zx, yy, yx, xx, *right = normals.astype(np.float64)
+    matrix = np.moveaxis(np.array([[zz, zy, zx], [zy, yy, yx], [zx, yx, xx]]), (0, 1), (-2, -1))
+    matrix = matrix + damping * np.eye(3)
+    step = np.linalg.solve(matrix, np.moveaxis(np.array(right), 0, -1)[..., None])[..., 0]
+    length = np.linalg.norm(step, axis=-1, keepdims=True)
+    step *= np.minimum(1, longest / np.maximum(length, 1e-12))
+    return displacement + np.moveaxis(step * np.asarray(unit, float), -1, 0)
+
+
+def add_change(
+    change: Array,
+    coarse: Array,
+    regions: Array,
+    displacement: Array,
+    *,
+    step: ArrayLike,
+    first: ArrayLike,
+) -> Array:
+    """See ``segreg.kernels.add_change``; the displacement itself stays as it is."""
+    result = displacement.astype(np.float64)
+    steps, begin = np.asarray(step, float), np.asarray(first, float)
+    last = np.array(coarse.shape) - 1
+    for voxel in np.ndindex(regions.shape):
+        place = np.clip((voxel - begin) / steps, 0, last)
+        low = np.floor(place).astype(int)
+        weights, vectors, same = [], [], []
+        for corner in product((0, 1), repeat=3):
+            at = tuple(np.minimum(low + corner, last))
+            sides = np.where(corner, place - low, 1 - place + low)
+            weights.append(float(np.prod(sides)))
+            vectors.append(change[(slice(None), *at)])
+            same.append(coarse[at] == regions[voxel])
+        counted = np.array(weights) * np.array(same)
+        if counted.sum() <= 1e-3:
+            counted = np.array(weights)
+        mean = (counted[:, None] * np.array(vectors)).sum(axis=0) / counted.sum()
+        result[(slice(None), *voxel)] += mean * steps
+    return result
