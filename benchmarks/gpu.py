@@ -70,7 +70,8 @@ def run(options: argparse.Namespace) -> int:
     usages, missing = ([], "skipped") if "resources" in options.skip else read_resources()
     print_resources(usages, missing)
     cases = measure(options)
-    bars, left_out = judge_bars(cases), []
+    bars = judge_bars(cases)
+    left_out: list[str] = []
     if "engine" not in options.skip:
         more, promises, left_out = measure_registrations(cases[0], options)
         cases, bars = cases + more, bars + promises

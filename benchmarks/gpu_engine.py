@@ -179,7 +179,8 @@ def find_floors(
         return infer(regions)
 
     engine.stopwatch = lambda: watch
-    machine.launch, engine.backend.infer = counted, shown
+    machine.launch = counted
+    vars(engine.backend)["infer"] = shown
     try:
         engine.register(*volumes)
     finally:
@@ -204,7 +205,7 @@ def measure_products(
     except (ImportError, AttributeError, RuntimeError) as error:
         left_out.append(f"floor of the network: no matrix product to measure ({error})")
         return None
-    return 2 * PRODUCT**3 / (median(samples) / 1000)
+    return float(2 * PRODUCT**3 / (median(samples) / 1000))
 
 
 def measure_parity(
@@ -227,14 +228,14 @@ def measure_parity(
             difference = found.displacement.displacement - expected.displacement.displacement
             distance = np.sqrt((difference.astype(np.float64) ** 2).sum(axis=0))
             worst = float(distance.max())
-            case = {
+            found_case: dict[str, Any] = {
                 "id": f"gpu/engine/{name}/parity/{pair}",
                 "max_abs_err": worst,
                 "p99_9": float(np.percentile(distance, 99.9)),
                 "dice_difference": abs(found.quality.dice - expected.quality.dice),
                 "correct": worst <= WORST,
             }
-            cases.append(case)
+            cases.append(found_case)
     return cases
 
 
