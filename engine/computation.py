@@ -11,7 +11,7 @@ from segreg.engine.geometry import grid_map
 from segreg.engine.labels import LabelScheme
 from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.quality import Quality, Thresholds, judge
-from segreg.engine.refinement import Refinement, refine_displacement
+from segreg.engine.refinement import OFF, Refinement, refine_displacement
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.result import Provenance
 from segreg.engine.seams import Blending, repair_seams
@@ -59,11 +59,13 @@ def compute_pair(pipeline: Pipeline, arrays: dict[str, Array], task: Task) -> Co
         plan, task.provenance.passes, watch, task.progress, task.blending, notes
     )
     to_moving = grid_map(fixed.affine, moving.affine)
-    spacing = np.array(fixed.spacing), np.array(moving.spacing)
-    with watch.stage("refine"):
-        refinement = refine_displacement(
-            displacement, plan, to_moving, spacing, task.provenance.refine
-        )
+    refinement = Refinement()
+    if task.provenance.refine != OFF:
+        with watch.stage("refine"):
+            refinement = refine_displacement(
+                displacement, plan, to_moving,
+                (np.array(fixed.spacing), np.array(moving.spacing)), task.provenance.refine,
+            )  # fmt: skip
     folds_repaired = 0
     if task.provenance.repair:
         with watch.stage("repair"):
