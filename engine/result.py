@@ -77,7 +77,7 @@ class Result:
     provenance: Provenance
     notes: tuple[str, ...]
     watch: Stopwatch = field(repr=False)
-    refinement: Refinement = Refinement()
+    refinement: Refinement = field(default_factory=Refinement)
     folds_repaired: int = 0
 
     @property
