@@ -20,7 +20,7 @@ def textured(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     return ndimage.gaussian_filter(noise, [1.2 if n > 1 else 0 for n in shape]).astype(np.float32)
 
 
-def ball(shape: tuple[int, ...], share: float = 0.36) -> np.ndarray:
+def ball(shape: tuple[int, ...], share: float = 0.16) -> np.ndarray:
     """An ellipsoid, its upper half region 1, its lower half region 2."""
     places = np.meshgrid(*(np.linspace(-1, 1, n) if n > 1 else [0] for n in shape), indexing="ij")
     inside = sum(p**2 for p in places) < 4 * share
