@@ -21,6 +21,9 @@ FLOAT32_FILE = "models/registration.onnx"
 # Files of the variants; bfloat16 needs none: OpenVINO executes the float32 graph in it.
 FILES = {"float16": "models/registration.fp16.onnx", "int8": "models/registration.int8.onnx"}
 
+# Share of the fastest variant's gain from which a more accurate one is taken instead.
+AS_FAST = 0.9
+
 # What each backend can compute in besides float32.
 REDUCED = {
     "openvino": ("bfloat16", "int8"),
@@ -69,7 +72,7 @@ def choose_precision(
     flags : of the processor, as Linux lists them; None where the system does not tell. Then only
         what is asked for by name leaves float32, and the backend refuses what it cannot do.
     asked : "auto" takes the fastest variant that was faster than float32 in this backend and that
-        the processor has; else a precision by name.
+        the processor has, or the most accurate that is about as fast; else a precision by name.
 
     Raises
     ------
@@ -85,7 +88,8 @@ def choose_precision(
         for name, variant in variants.items()
         if backend in variant["speed"] and flags is not None and can_run(name, backend, flags)
     }
-    return Choice.of(max(gains, key=lambda name: gains[name], default=FULL))
+    enough = AS_FAST * max(gains.values(), default=0.0)
+    return Choice.of(next((p for p in PRECISIONS if gains.get(p, 0.0) >= enough > 0), FULL))
 
 
 def computes(precision: str, backend: str) -> bool:

@@ -41,11 +41,12 @@ SLIP = 1.0  # jump of the field at which two regions are coupled by half
 REACH = 2.5  # of an outline
 LONGEST = 1.0  # step
 COARSE_ITERATIONS = 10
-FINE_ITERATIONS = 5
-OUTLINE_ITERATIONS = 10
-# A level is worth its while if an average voxel's region is so many of its voxels across.
-LEAST_EXTENT = 12.0
-COARSEST = 8
+FINE_ITERATIONS, ALONE_ITERATIONS = 5, 15  # after coarser levels, and without any
+OUTLINE_ITERATIONS = 15
+# A level is worth its while if its voxels still show the inside of regions: so many of theirs are
+# at least so far from the outline.
+DEEP, LEAST_DEEP = 1.5, 0.25
+COARSENINGS = (8, 4, 2)
 LEAST_CELLS = 8  # voxels of a level along an axis that was made coarser
 # Squared local correlation below which the images have no texture in common.
 NO_TEXTURE = 0.03
@@ -66,7 +67,7 @@ class Steps:
     rest: float = 0.3
     margin: float = 0.1
     damping: float = 0.05
-    floor: float = 0.01
+    floor: float = 0.003
 
 
 INSIDE = Steps(image=1.0, outline=4.0)
@@ -151,12 +152,15 @@ def refine_displacement(
     textured = before.similarity >= NO_TEXTURE
     steps: list[tuple[int, int]] = []
     if textured:
-        for coarsening in _coarsenings(plan.fixed):
+        for coarsening in COARSENINGS:
             level = _Level.make(fixed, moving, to_moving, spacing, coarsening)
+            if level.deep_share < LEAST_DEEP:
+                continue
             count = refine if isinstance(refine, int) else COARSE_ITERATIONS
             level.improve(field, fixed.regions, count)
             steps.append((coarsening, count))
-        count = refine if isinstance(refine, int) else FINE_ITERATIONS
+        count = FINE_ITERATIONS if steps else ALONE_ITERATIONS
+        count = refine if isinstance(refine, int) else count
         native.advance(field, INSIDE, count)
         steps.append((1, count))
     count = refine if isinstance(refine, int) else OUTLINE_ITERATIONS
@@ -192,14 +196,6 @@ def _normalised(side: Side) -> _Source:
     mean, deviation = float(stats.intensity_mean[1]), float(stats.intensity_std[1])
     scale = np.float32(1 / deviation if deviation > 0 else 0)
     return _Source((side.image - np.float32(mean)) * scale, side.region_map)
-
-
-def _coarsenings(fixed: Side) -> list[int]:
-    """Levels above the image's own, coarsest first."""
-    voxels = fixed.stats.voxels[1:].astype(float)
-    planar = 1 in fixed.image.shape
-    extent = float(np.average(voxels ** (1 / (2 if planar else 3)), weights=voxels))
-    return [c for c in (8, 4, 2) if c <= COARSEST and extent / c >= LEAST_EXTENT]
 
 
 def _factors(shape: tuple[int, ...], spacing: NDArray[np.float64], coarsening: int) -> list[int]:
@@ -283,6 +279,13 @@ class _Level:
             @ _coarse_to_fine(factors[0])
         )
         return cls(sides[0], sides[1], factors[0], through[:3], steps[0] / unit, float(unit))
+
+    @property
+    def deep_share(self) -> float:
+        """Share of the regions' voxels that are inside rather than at an outline."""
+        inside = (self.fixed.words & 0xFFFF) > 0
+        deep = inside & (self.fixed.distances >= DEEP)
+        return float(np.count_nonzero(deep) / max(np.count_nonzero(inside), 1))
 
     @property
     def _units(self) -> NDArray[np.float64]:

@@ -18,7 +18,8 @@ def find_borders(
     steps = np.asarray(spacing, float)
     own = np.asarray(regions, np.int64)
     best, other = np.full(own.shape, farthest**2), own.copy()
-    reach = [min(int(farthest / step + 0.5), n - 1) for step, n in zip(steps, own.shape, strict=True)]
+    lengths = zip(steps, own.shape, strict=True)
+    reach = [min(int(farthest / step + 0.5), n - 1) for step, n in lengths]
     # x slowest: of equals the one that the kernel meets first, axis after axis.
     for x, y, z in product(*(range(-r, r + 1) for r in reach[::-1])):
         away = np.maximum(np.abs((z, y, x)) - 0.5, 0) * steps

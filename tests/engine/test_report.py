@@ -96,7 +96,7 @@ def make_data(
             "package_digest": "sha256:0123abcd", "backend": "openvino",
             "backend_version": "2025.3", "precision": "f32", "threads": 4, "passes": 2,
             "interpolation": "linear", "blend": (("liver", "spleen"),), "blend_mm": 2.5,
-            "repair": True, "python": "3.11.7", "numpy": "2.2.0",
+            "refine": "auto", "repair": True, "python": "3.11.7", "numpy": "2.2.0",
         },
         "timings": {"infer": 80.0, "read": 20.0, "fuse": 1500.0},
         "notes": ("spleen is only in the moving label map and is not registered",),

@@ -105,8 +105,8 @@ class TestMatchSides:
         one = side((3, 4, 5))
         with pytest.raises(ValueError, match="displacement"):
             match_sides(one, one, np.zeros((3, 3, 4, 4), np.float32))
+        wrong = one._replace(words=one.words.astype(np.float32))
         with pytest.raises(TypeError, match=r"moving\.words"):
-            wrong = one._replace(words=one.words.astype(np.float32))
             match_sides(wrong, one, np.zeros((3, 3, 4, 5), np.float32))
 
 
@@ -159,12 +159,12 @@ class TestNormals:
         normals, field = np.zeros((9, 3, 4, 5), np.float32), np.zeros((3, 3, 4, 5), np.float32)
         with pytest.raises(ValueError, match="damping"):
             take_step(normals, field, damping=0.0, longest=1.0)
+        matches = np.zeros((10, 3, 4, 5), np.float32)
+        strided = np.zeros((3, 3, 4, 10), np.float32)[..., ::2]
         with pytest.raises(ValueError, match="writeable"):
-            strided = np.zeros((3, 3, 4, 10), np.float32)[..., ::2]
             take_step(normals, strided, damping=1.0, longest=1.0)
         with pytest.raises(ValueError, match="floor"):
-            form_normals(normals[0], normals[:2], np.zeros((10, 3, 4, 5), np.float32), normals[:3],
-                         floor=0.0)  # fmt: skip
+            form_normals(normals[0], normals[:2], matches, normals[:3], floor=0.0)
 
 
 class TestAddChange:

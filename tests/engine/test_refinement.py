@@ -1,0 +1,144 @@
+"""Refinement of a fused displacement by texture and outlines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from segreg.engine.errors import InputError
+from segreg.engine.refinement import Refinement, check_refine, refine_displacement
+from segreg.engine.regions import RegionPlan, Side, plan_regions
+from segreg.kernels import jacobian_determinant, warp, warp_labels
+
+SPACING = (np.ones(3), np.ones(3))
+TO_MOVING = np.eye(3, 4)
+
+
+def textured(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    return ndimage.gaussian_filter(noise, [1.2 if n > 1 else 0 for n in shape]).astype(np.float32)
+
+
+def ball(shape: tuple[int, ...], share: float = 0.16) -> np.ndarray:
+    """An ellipsoid, its upper half region 1, its lower half region 2."""
+    places = np.meshgrid(*(np.linspace(-1, 1, n) if n > 1 else [0] for n in shape), indexing="ij")
+    inside = sum(p**2 for p in places) < 4 * share
+    return np.where(inside, np.where(places[2] < 0, 1, 2), 0).astype(np.int32)
+
+
+def wave(shape: tuple[int, ...], size: float) -> np.ndarray:
+    """Slow displacement (1, 3, D, H, W), none along an axis of one voxel."""
+    z, y, x = np.meshgrid(*(np.linspace(0, 3, n) for n in shape), indexing="ij")
+    field = np.stack([np.sin(y + x), np.cos(z - x), np.sin(z + 2 * y)]) * size
+    field[[axis for axis, n in enumerate(shape) if n == 1]] = 0
+    return np.ascontiguousarray(field[None], np.float32)
+
+
+def plan_of(shape: tuple[int, ...], truth: np.ndarray, gain: float = 1.0) -> RegionPlan:
+    """A moving side, and a fixed one that is the moving one seen through ``truth``."""
+    image, regions = textured(shape), ball(shape)
+    fixed_image = gain * warp(image[None, None], truth)[0, 0]
+    fixed_regions = warp_labels(regions, truth)
+    moving = Side.measure(image, regions, 2, np.eye(4))
+    fixed = Side.measure(fixed_image.astype(np.float32), fixed_regions, 2, np.eye(4))
+    return plan_regions(moving, fixed, "identity")
+
+
+def refined(plan: RegionPlan, start: np.ndarray, refine: str | int = "auto"):
+    field = start.copy()
+    done = refine_displacement(field, plan, TO_MOVING, SPACING, refine)
+    return field, done
+
+
+def error(field: np.ndarray, truth: np.ndarray, plan: RegionPlan) -> float:
+    away = np.sqrt(((field - truth)[0] ** 2).sum(axis=0))
+    return float(away[plan.fixed.region_map > 0].mean())
+
+
+@pytest.mark.parametrize("gain", [1.0, -0.4], ids=["same contrast", "inverted"])
+@pytest.mark.parametrize("shape", [(24, 26, 28), (1, 48, 50)], ids=["3-D", "2-D"])
+def test_finds_a_known_field(shape, gain):
+    truth = wave(shape, 1.0)
+    plan = plan_of(shape, truth, gain)
+    start = np.zeros_like(truth)
+    field, done = refined(plan, start)
+    assert error(field, truth, plan) < 0.25 * error(start, truth, plan)
+    assert done.similarity is not None
+    assert done.similarity[1] > done.similarity[0]
+    assert done.outline_error_mm is not None
+    assert done.outline_error_mm[1] < 0.3 * done.outline_error_mm[0]
+    inside = jacobian_determinant(field)[0][plan.fixed.region_map > 0]
+    assert (inside > 0).mean() > 0.999
+
+
+def test_what_fits_stays():
+    shape = (20, 22, 24)
+    truth = wave(shape, 1.5)
+    plan = plan_of(shape, 0 * truth)
+    field, _ = refined(plan, 0 * truth)
+    np.testing.assert_allclose(field, 0, atol=1e-3)
+
+
+def test_without_texture_outlines_alone():
+    """Flat images: the outlines are matched, and the result says that nothing else was."""
+    shape = (24, 26, 28)
+    truth = wave(shape, 1.0)
+    plan = plan_of(shape, truth)
+    for side in (plan.moving, plan.fixed):
+        side.image[...] = 1
+    field, done = refined(plan, 0 * truth)
+    assert done.iterations == ()
+    assert done.outline_iterations > 0
+    assert "outlines alone" in done.reason
+    before = (plan.moving.region_map != plan.fixed.region_map).mean()
+    after = (warp_labels(plan.moving.region_map, field) != plan.fixed.region_map).mean()
+    assert after < 0.1 * before
+
+
+def test_regions_may_slide():
+    """Two halves that slide along each other by six voxels keep sliding."""
+    shape = (24, 24, 32)
+    truth = np.zeros((1, 3, *shape), np.float32)
+    truth[:, 1, :12] = 3
+    truth[:, 1, 12:] = -3
+    image = textured(shape)
+    regions = np.ones(shape, np.int32)
+    regions[12:] = 2
+    fixed_image = warp(image[None, None], truth)[0, 0]
+    plan = plan_regions(
+        Side.measure(image, regions, 2, np.eye(4)),
+        Side.measure(fixed_image, regions, 2, np.eye(4)),
+        "identity",
+    )
+    field, _ = refined(plan, truth)
+    slip = field[0, 1, 11] - field[0, 1, 12]
+    assert np.median(slip) > 5.5
+    inner = (slice(None), slice(None), slice(None), slice(5, -5), slice(5, -5))
+    np.testing.assert_allclose(field[inner], truth[inner], atol=0.5)
+
+
+def test_off_changes_nothing():
+    shape = (10, 11, 12)
+    truth = wave(shape, 1.0)
+    field, done = refined(plan_of(shape, truth), 0 * truth, "off")
+    np.testing.assert_array_equal(field, 0)
+    assert done == Refinement()
+    assert done.notes == ()
+
+
+def test_iterations_are_those_asked_for():
+    shape = (16, 18, 20)
+    truth = wave(shape, 1.0)
+    plan = plan_of(shape, truth)
+    few, done = refined(plan, 0 * truth, 1)
+    many, _ = refined(plan, 0 * truth, 8)
+    assert done.requested == 1
+    assert all(count == 1 for _, count in done.iterations)
+    assert error(many, truth, plan) < error(few, truth, plan)
+
+
+@pytest.mark.parametrize("refine", ["on", "", 0, -1, 201, True, None, 1.5])
+def test_refuses(refine):
+    with pytest.raises(InputError, match="refine"):
+        check_refine(refine)
