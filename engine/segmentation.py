@@ -15,8 +15,8 @@ from segreg.engine.backends import Backend, CudaOptions, open_backend
 from segreg.engine.compatibility import choose_backend
 from segreg.engine.components import keep_largest
 from segreg.engine.errors import InputError, PackageError
+from segreg.engine.expectation import GIVEN, Curve
 from segreg.engine.package import SEGMENTATION, Package
-from segreg.engine.result import GIVEN
 from segreg.engine.timing import Stopwatch
 from segreg.engine.volume import Volume, check_labels
 from segreg.engine.windows import FloatArray, run_windows
@@ -63,6 +63,11 @@ class Segmenter:
     def names(self) -> dict[str, int]:
         """Label number of every structure the network knows, by name."""
         return {entry["name"]: entry["label"] for entry in self.settings["classes"]}
+
+    @property
+    def curve(self) -> Curve | None:
+        """What the package says its labels are worth."""
+        return self._package.curve
 
     @property
     def backend(self) -> Backend:
