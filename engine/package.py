@@ -58,7 +58,8 @@ class Package:
     @property
     def notes(self) -> tuple[str, ...]:
         """What whoever uses the package must be told, every time."""
-        if self.settings.get("parity") != "failed":
+        blocks = (self.settings, self.settings.get("segmentation", {}))
+        if all(block.get("parity") != "failed" for block in blocks):
             return ()
         return (
             f"package {self.name} {self.version} was exported although its network differs from "

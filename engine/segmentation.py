@@ -80,7 +80,7 @@ class Segmenter:
         InputError : an image in which the network finds nothing it knows.
         BackendError : the network failed.
         """
-        prepared = [self._prepare(image) for image in images]
+        prepared = [self.prepare(image) for image in images]
         order = sorted(range(len(images)), key=lambda k: prepared[k].shape)
         label_maps: dict[int, Volume] = {}
         for _, group in groupby(order, key=lambda k: prepared[k].shape):
@@ -116,7 +116,7 @@ class Segmenter:
             **self._facts,
         )
 
-    def _prepare(self, image: Volume) -> FloatArray:
+    def prepare(self, image: Volume) -> FloatArray:
         """Intensities, axes and spacing (D, H, W) as the network was trained on."""
         turned = _reorient(normalise(image.array, self.settings["intensity"]), self._turn(image))
         spacing = _reorient_values(image.spacing, self._turn(image))
