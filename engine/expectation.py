@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from segreg.engine.errors import PackageError
+from segreg.engine.errors import InputError, PackageError
 
+GIVEN = "given"  # a label map that somebody handed over
 CURVE = "docs/curve.json"
 NUMBERS = ("slope", "intercept", "spread", "lowest", "highest")
 
@@ -57,11 +59,17 @@ class Curve:
             segmentation_dice, dice, math.hypot(self.spread, self.slope * segmentation_sd)
         )
 
-    def of_own_segmentation(self) -> Expectation | None:
-        """What to expect of the package's own labels; None if that was not measured."""
+    def of_own_segmentation(self, given_dice: float | None = None) -> Expectation | None:
+        """What to expect of the package's own labels; None if that was not measured.
+
+        With ``given_dice``, of one side segmented and labels of such a Dice on the other: the
+        curve is over the mean of both sides.
+        """
         if self.segmentation_dice is None or self.segmentation_sd is None:
             return None
-        return self.expect(self.segmentation_dice, self.segmentation_sd)
+        if given_dice is None:
+            return self.expect(self.segmentation_dice, self.segmentation_sd)
+        return self.expect((self.segmentation_dice + given_dice) / 2, self.segmentation_sd / 2)
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,65 @@ class Expectation:
             f"labels of Dice {self.segmentation_dice:.2f} let expect a registration of Dice "
             f"{self.dice:.2f}, give or take {self.spread:.2f}"
         )
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def check_labels_dice(dice: object) -> float | None:
+    """``dice`` as given, if it is None or the Dice of a label map.
+
+    Raises
+    ------
+    InputError : anything else.
+    """
+    if dice is None or (_is_number(dice) and 0 < float(dice) <= 1):  # type: ignore[arg-type]
+        return dice  # type: ignore[return-value]
+    raise InputError(
+        f"labels_dice: expected a Dice above 0 and at most 1 of the given label maps, got {dice!r}."
+    )
+
+
+def expect_accuracy(
+    sources: Sequence[str],
+    labels_dice: float | None,
+    package: Curve | None,
+    segmenter: Curve | None,
+) -> tuple[Expectation | None, tuple[str, ...]]:
+    """What to expect of a registration by such labels, and what is to be said of it.
+
+    Parameters
+    ----------
+    sources : where the labels of both sides are from.
+    labels_dice : of the given labels, as somebody states it; None if nobody does. One side given
+        without it counts as no better than the segmented one.
+    package, segmenter : curves of the package that registers and of the one that segments.
+
+    Raises
+    ------
+    InputError : a Dice of given labels where none are given.
+    """
+    given = [source == GIVEN for source in sources]
+    if labels_dice is not None and not any(given):
+        raise InputError(
+            "labels_dice: expected given label maps to say this of, but both sides are segmented. "
+            "Leave it out: what the package's own labels are worth, it knows."
+        )
+    try:
+        if all(given):
+            if labels_dice is None:
+                return None, ()
+            if package is None:
+                return None, (
+                    f"accuracy by labels of Dice {labels_dice:.2f}: unknown, as the package "
+                    f"carries no {CURVE}",
+                )
+            found: Expectation | None = package.expect(labels_dice)
+        else:
+            found = None if segmenter is None else segmenter.of_own_segmentation(labels_dice)
+    except ValueError as error:  # beyond the curve
+        return None, (f"accuracy to expect: unknown; {str(error).rstrip('.')}",)
+    return found, () if found is None else (f"accuracy to expect, judged by true labels: {found}",)
 
 
 def read_curve(folder: Path) -> Curve | None:

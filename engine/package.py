@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from segreg.engine.errors import PackageError
+from segreg.engine.expectation import Curve, read_curve
 
 METADATA = "configs/metadata.json"
 REGISTRATION = "models/registration.onnx"
@@ -58,7 +59,8 @@ class Package:
     @property
     def notes(self) -> tuple[str, ...]:
         """What whoever uses the package must be told, every time."""
-        if self.settings.get("parity") != "failed":
+        blocks = (self.settings, self.settings.get("segmentation", {}))
+        if all(block.get("parity") != "failed" for block in blocks):
             return ()
         return (
             f"package {self.name} {self.version} was exported although its network differs from "
@@ -69,6 +71,11 @@ class Package:
     def settings(self) -> dict[str, Any]:
         """The ``segreg`` block: what the engine must know and cannot find out."""
         return dict(self.metadata["segreg"])
+
+    @cached_property
+    def curve(self) -> Curve | None:
+        """Accuracy over the labels' accuracy, if the package carries it."""
+        return read_curve(self.folder)
 
     @property
     def network(self) -> Path:
@@ -117,7 +124,9 @@ def load_package(folder: Path, *, keyring: str | Path | None = None) -> Package:
         raise PackageError(f"{METADATA}: expected JSON, could not parse it ({error}).") from error
     validate_metadata(metadata)
     _check_networks(folder, metadata["segreg"])
-    return Package(folder, metadata, digest)
+    package = Package(folder, metadata, digest)
+    _ = package.curve  # read while the folder is known to be there, and refused if it is none
+    return package
 
 
 def shipped_packages() -> dict[str, Path]:

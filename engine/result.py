@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segreg.engine.expectation import GIVEN, Expectation
 from segreg.engine.field import Field, place_image
 from segreg.engine.files import OutputFolder
 from segreg.engine.quality import Quality
 from segreg.engine.refinement import Refinement
 from segreg.engine.timing import Stopwatch
 from segreg.engine.volume import Volume
-
-GIVEN = "given"  # a label map that somebody handed over
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ class Result:
     folds_repaired : voxels that folded before the repair and do not after it; 0 if none was asked
         for.
     moving_labels : on the moving image's grid.
+    expectation : accuracy to expect of labels like these; None where nothing is known of it.
     notes : sentences about what was met on the way (labels on one side only, headers that
         contradict themselves ...).
     """
@@ -89,6 +89,7 @@ class Result:
     refinement: Refinement = field(default_factory=Refinement)
     folds_repaired: int = 0
     moving_labels: Volume | None = None
+    expectation: Expectation | None = None
 
     @property
     def timings(self) -> dict[str, float]:
@@ -156,6 +157,7 @@ class Result:
                 "notes": list(self.notes),
                 "refinement": self.refinement.as_dict(),
                 "folds_repaired": self.folds_repaired,
+                "expectation": self.expectation and self.expectation.as_dict(),
                 "quality": self.quality.as_dict(),
                 "timings_ms": self.timings,
                 "files": files or [],

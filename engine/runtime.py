@@ -15,6 +15,7 @@ from segreg.engine.computation import Task, compute_pair
 from segreg.engine.conveyor import Job, overlap, stages_of, whole
 from segreg.engine.device import HOST, open_device, split_memory, use_gpu
 from segreg.engine.errors import InputError
+from segreg.engine.expectation import GIVEN, check_labels_dice, expect_accuracy
 from segreg.engine.field import Field
 from segreg.engine.label_names import LabelNames
 from segreg.engine.labels import Groups, LabelScheme, make_scheme
@@ -23,7 +24,7 @@ from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.precision import AUTO
 from segreg.engine.quality import Thresholds
 from segreg.engine.refinement import OFF, Refine, check_refine
-from segreg.engine.result import GIVEN, Provenance, Result
+from segreg.engine.result import Provenance, Result
 from segreg.engine.seams import (
     BACKGROUND,
     BLEND_MM,
@@ -166,6 +167,7 @@ class Engine:
         groups: Groups | None = None,
         labels: Sequence[int | str] | None = None,
         label_names: LabelNames | None = None,
+        labels_dice: float | None = None,
         geometry: str | None = None,
         interpolation: str = "linear",
         blend: BlendPairs | None = None,
@@ -187,6 +189,8 @@ class Engine:
         label_names : name -> label number, as ``read_label_names`` reads them: ``groups``,
             ``labels`` and ``blend`` may then use names. None takes those of the package that
             segmented.
+        labels_dice : Dice that the given label maps are known to have against true ones; the
+            result then says what accuracy to expect, if the package's curve covers it.
         geometry : {None, "sform", "qform"}
             Which transform of a NIfTI header to believe; None reads headers as ITK does.
         interpolation : {"linear", "nearest", "cubic"} for the warped image.
@@ -215,7 +219,7 @@ class Engine:
                 f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, "
                 f"got {interpolation!r}."
             )
-        refine = check_refine(refine)
+        refine, labels_dice = check_refine(refine), check_labels_dice(labels_dice)
         watch = self.stopwatch()
         with watch.stage("read"):
             sides = {
@@ -224,6 +228,10 @@ class Engine:
             }
             volumes = _read(sides, geometry)
         sources = complete_labels(volumes, self.segmenter, watch)
+        expectation, expected = expect_accuracy(
+            tuple(sources.values()), labels_dice,
+            self.package.curve, self.segmenter.curve if self.segmenter else None,
+        )  # fmt: skip
         if label_names is None and self.segmenter is not None and set(sources.values()) != {GIVEN}:
             label_names = self.segmenter.names
         with self._carrying("upload", watch):
@@ -263,6 +271,7 @@ class Engine:
                 *self.package.notes,
                 *join_notes(volumes.values()),
                 *_source_notes(provenance.label_sources),
+                *expected,
                 *scheme.notes,
                 *self.backend.notes,
                 *found.notes,
@@ -271,6 +280,7 @@ class Engine:
             watch=watch,
             refinement=found.refinement,
             folds_repaired=found.folds_repaired,
+            expectation=expectation,
         )
 
     def register_many(

@@ -15,8 +15,8 @@ from segreg.engine.backends import Backend, CudaOptions, open_backend
 from segreg.engine.compatibility import choose_backend
 from segreg.engine.components import keep_largest
 from segreg.engine.errors import InputError, PackageError
+from segreg.engine.expectation import GIVEN, Curve
 from segreg.engine.package import SEGMENTATION, Package
-from segreg.engine.result import GIVEN
 from segreg.engine.timing import Stopwatch
 from segreg.engine.volume import Volume, check_labels
 from segreg.engine.windows import FloatArray, run_windows
@@ -65,6 +65,11 @@ class Segmenter:
         return {entry["name"]: entry["label"] for entry in self.settings["classes"]}
 
     @property
+    def curve(self) -> Curve | None:
+        """What the package says its labels are worth."""
+        return self._package.curve
+
+    @property
     def backend(self) -> Backend:
         """The backend, with the network loaded."""
         with self._lock:
@@ -80,7 +85,7 @@ class Segmenter:
         InputError : an image in which the network finds nothing it knows.
         BackendError : the network failed.
         """
-        prepared = [self._prepare(image) for image in images]
+        prepared = [self.prepare(image) for image in images]
         order = sorted(range(len(images)), key=lambda k: prepared[k].shape)
         label_maps: dict[int, Volume] = {}
         for _, group in groupby(order, key=lambda k: prepared[k].shape):
@@ -116,7 +121,7 @@ class Segmenter:
             **self._facts,
         )
 
-    def _prepare(self, image: Volume) -> FloatArray:
+    def prepare(self, image: Volume) -> FloatArray:
         """Intensities, axes and spacing (D, H, W) as the network was trained on."""
         turned = _reorient(normalise(image.array, self.settings["intensity"]), self._turn(image))
         spacing = _reorient_values(image.spacing, self._turn(image))

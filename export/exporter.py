@@ -18,6 +18,7 @@ from segreg.engine.package import (
     CHECKSUMS,
     METADATA,
     REGISTRATION,
+    SEGMENTATION,
     SIGNATURE,
     Package,
     load_package,
@@ -41,7 +42,9 @@ CARD, LICENCE = "docs/README.md", "LICENSE"
 PARITY, TABLE = "docs/parity.json", "docs/parity.md"
 NETWORKS = (REGISTRATION, *VARIANT_FILES.values())
 WEIGHTS = tuple(f"{network}.data" for network in NETWORKS)  # of large networks
-FILES = (METADATA, *NETWORKS, *WEIGHTS, CARD, PARITY, TABLE, LICENCE)
+# Of the segmentation network that may have been added: an export without it begins anew.
+ADDED = (SEGMENTATION, f"{SEGMENTATION}.data", "docs/segmentation_parity.json")
+FILES = (METADATA, *NETWORKS, *WEIGHTS, CARD, PARITY, TABLE, LICENCE, *ADDED)
 TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
 QUANTISING_TOOL = "nncf"
 
@@ -116,7 +119,7 @@ def export(
             "graph": {"free_axes": list(graph.free_axes), "operators": graph.operators},
             "made_with": made_with(tried),
         }
-        _write_json(folder / PARITY, report)
+        write_json(folder / PARITY, report)
         (folder / TABLE).write_text(write_table(checked.metadata, report), encoding="utf-8")
         # Read before the move: they may be the very files that are replaced.
         text = card.read_text(encoding="utf-8") if card else write_card(checked, report)
@@ -125,7 +128,7 @@ def export(
             (folder / LICENCE).write_bytes((licence or path / LICENCE).read_bytes())
         write_checksums(folder)
         load_package(folder)
-        _move(folder, path)
+        move_package(folder, path)
     return load_package(path)
 
 
@@ -231,11 +234,11 @@ def _prove(
 
 
 def _write_metadata(folder: Path, metadata: dict[str, Any]) -> None:
-    _write_json(folder / METADATA, metadata)
+    write_json(folder / METADATA, metadata)
     write_checksums(folder)
 
 
-def _move(folder: Path, path: Path) -> None:
+def move_package(folder: Path, path: Path) -> None:
     """Move the finished package to ``path``; what a former one had and this has not goes."""
     names = [*package_files(folder), CHECKSUMS]
     for name in names:
@@ -247,5 +250,5 @@ def _move(folder: Path, path: Path) -> None:
         (path / name).unlink(missing_ok=True)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

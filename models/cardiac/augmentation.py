@@ -57,46 +57,46 @@ def _sample_points(rng: torch.Generator, frame: Frame, slices: int) -> torch.Ten
 
 def _turn(rng: torch.Generator) -> torch.Tensor:
     """Rotation, scale, stretch and, sometimes, another axis order or direction."""
-    angle = float(torch.randn((), generator=rng)) * math.radians(25)
-    if _chance(rng, 0.3):
+    angle = float(torch.randn((), generator=rng)) * math.radians(15)
+    if _chance(rng, 0.1):
         angle += math.pi / 2 * int(torch.randint(4, (), generator=rng))
     cosine, sine = math.cos(angle), math.sin(angle)
-    scale = torch.exp(torch.randn((), generator=rng) * 0.15)
+    scale = torch.exp(torch.randn((), generator=rng) * 0.12)
     stretch = torch.exp(torch.randn(2, generator=rng) * 0.07)
     turn = torch.tensor([[cosine, -sine], [sine, cosine]]) * scale @ torch.diag(stretch)
-    return turn.flip(1) if _chance(rng, 0.15) else turn
+    return turn.flip(1) if _chance(rng, 0.05) else turn
 
 
 def _bend(rng: torch.Generator) -> torch.Tensor:
     """A smooth displacement (2, SIDE, SIDE) in mm."""
-    if not _chance(rng, 0.6):
+    if not _chance(rng, 0.4):
         return torch.zeros(2, SIDE, SIDE)
     cells = int(torch.randint(4, 9, (), generator=rng))
-    nodes = torch.randn(1, 2, cells, cells, generator=rng) * (24 / cells)
+    nodes = torch.randn(1, 2, cells, cells, generator=rng) * (16 / cells)
     return F.interpolate(nodes, (SIDE, SIDE), mode="bicubic", align_corners=True)[0]
 
 
 def spoil(rng: torch.Generator, image: torch.Tensor) -> torch.Tensor:
     """Another contrast, bias field, blur and noise for ``image`` (D, H, W), mean 0 and SD 1."""
-    if _chance(rng, 0.6):
+    if _chance(rng, 0.5):
         low, high = float(image.min()), float(image.max())
         gamma = float(torch.exp(torch.randn((), generator=rng) * 0.3))
         bent = ((image - low) / max(high - low, 1e-6)) ** gamma
         image = (bent - bent.mean()) / bent.std().clamp(min=1e-6) * image.std() + image.mean()
-    if _chance(rng, 0.5):
+    if _chance(rng, 0.4):
         nodes = torch.randn(1, 1, 3, 3, generator=rng) * 0.25
         bias = F.interpolate(nodes, image.shape[1:], mode="bicubic", align_corners=True)[0]
         image = (image + 2) * torch.exp(bias) - 2
-    if _chance(rng, 0.2):
+    if _chance(rng, 0.15):
         strength = float(torch.rand((), generator=rng))
         blurred = F.avg_pool2d(image.unsqueeze(1), 3, 1, 1)[:, 0]
         image = image + strength * (blurred - image)
-    if _chance(rng, 0.2):
+    if _chance(rng, 0.1):
         image = _coarsen(rng, image)
-    if _chance(rng, 0.3):  # slices excited one by one differ in brightness
+    if _chance(rng, 0.2):  # slices excited one by one differ in brightness
         image = image * (1 + 0.1 * torch.randn(len(image), 1, 1, generator=rng))
-    if _chance(rng, 0.4):
-        level = 0.25 * float(torch.rand((), generator=rng))
+    if _chance(rng, 0.3):
+        level = 0.2 * float(torch.rand((), generator=rng))
         image = image + level * torch.randn(image.shape, generator=rng)
     gain = torch.exp(torch.randn((), generator=rng) * 0.2)
     return image * gain + torch.randn((), generator=rng) * 0.3

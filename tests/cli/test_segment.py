@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segreg.engine.package import write_checksums
 from segreg.engine.volume import Volume
+from tests.conftest import write_segmenting_package
 
 Segreg = Callable[..., Any]
 
@@ -109,3 +111,20 @@ def test_segment_and_labels_contradict(
     ran = register(segreg, scans, *words)
     assert ran.exit_code == 2
     assert "--segment" in ran.stderr
+
+
+def test_accuracy_to_expect(segreg: Segreg, scans: dict[str, Path], tmp_path: Path) -> None:
+    package = write_segmenting_package(tmp_path / "package")
+    (package / "docs").mkdir(exist_ok=True)
+    curve = {"slope": 0.8, "intercept": 0.18, "spread": 0.03, "lowest": 0.6, "highest": 1.0}
+    own = {"segmentation": {"dice": 0.9, "sd": 0.05}}
+    (package / "docs/curve.json").write_text(json.dumps({**curve, **own}))
+    write_checksums(package)
+    assert segreg("packages", "verify", package).exit_code == 0
+    ran = register(segreg, scans, "--package", package, "--segment")
+    assert ran.exit_code == 0, ran.stderr
+    words = "Accuracy to expect, judged by true labels: labels of Dice 0.90 let expect a"
+    assert words in ran.stdout
+    ran = register(segreg, scans, "--package", package, "--segment", "--labels-dice", "0.9")
+    assert ran.exit_code == 2
+    assert "labels_dice: expected given label maps" in ran.stderr

@@ -213,7 +213,7 @@ class TestMetadata:
         assert any("segreg/variants" in fault for fault in metadata_faults(altered))
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(5.0, "bfloat16"), (5.5, "bfloat16"), (6.0, "int8")])
+@pytest.mark.parametrize(("gain", "expected"), [(5.0, "bfloat16"), (5.5, "bfloat16"), (6, "int8")])
 def test_of_two_about_as_fast_the_more_accurate_is_taken(gain: float, expected: str) -> None:
     near = {**BF16, "int8": {**INT8["int8"], **variant(openvino=gain)}}
     choice = choose_precision({"variants": near}, "openvino", MACHINES["AMX"])

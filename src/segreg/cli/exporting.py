@@ -13,14 +13,19 @@ from segreg.cli import console, options
 
 
 def export(
-    network: Annotated[
-        str, typer.Option(metavar="MODULE:CLASS", help="Class of the network, a torch Module.")
-    ],
-    weights: Annotated[
-        Path, typer.Option(help="State dict or checkpoint (.pt, .pth) or .safetensors.")
-    ],
     spec: Annotated[Path, typer.Option(help="What the network takes and gives (JSON).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Package folder.")],
+    network: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:CLASS", help="Class of the network, a torch Module."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="State dict or checkpoint (.pt, .pth) or .safetensors.")
+    ] = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(help="A segmentation network that is ONNX already, instead of those two."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Keyword arguments of the class (JSON).")
     ] = None,
@@ -46,6 +51,9 @@ def export(
             "the spec. Kept are those that stay within its tolerances and are faster here.",
         ),
     ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Prove a segmentation network on this image, too.")
+    ] = None,
     allow_failed_parity: Annotated[
         bool,
         typer.Option(
@@ -55,28 +63,47 @@ def export(
     ] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Export a trained PyTorch network as a model package, proved to compute the same."""
+    """Export a trained network as a model package, proved to compute the same.
+
+    A spec with a segmentation block and no placement adds a segmentation network to the package.
+    """
     if find_spec("torch") is None:
         from segreg.engine.errors import BackendError
 
         raise BackendError("export needs PyTorch; pip install 'segreg[export]' brings it.")
+    from segreg.engine.errors import InputError
+    from segreg.export import add_segmentation, load_network
     from segreg.export import export as write_package
-    from segreg.export import load_network
+    from segreg.export.segmentation import is_segmentation
 
     if "" not in sys.path:
         sys.path.insert(0, "")  # the network's module lies where the user is
-    trained = load_network(network, weights, config=config, key=weights_key)
-    package = write_package(
-        trained,
-        spec,
-        output,
-        card=card,
-        licence=licence,
-        pair=pair,
-        precisions=None if precisions is None else [p.strip() for p in precisions.split(",")],
-        allow_failed_parity=allow_failed_parity,
-        progress=lambda stage: console.say(stage, quiet=quiet),
+    segments = is_segmentation(spec)
+    if (network is None or weights is None) and (onnx is None or not segments):
+        raise InputError(
+            "export: expected --network and --weights; --onnx is for segmentation networks."
+        )
+    trained = (
+        load_network(network, weights, config=config, key=weights_key)
+        if network is not None and weights is not None
+        else None
     )
+
+    def progress(stage: str) -> None:
+        console.say(stage, quiet=quiet)
+
+    if segments:
+        package = add_segmentation(
+            trained or onnx, spec, output, image=image, card=card, licence=licence,
+            allow_failed_parity=allow_failed_parity, progress=progress,
+        )
+    else:
+        package = write_package(
+            trained, spec, output, card=card, licence=licence, pair=pair,
+            precisions=None if precisions is None else [p.strip() for p in precisions.split(",")],
+            allow_failed_parity=allow_failed_parity, progress=progress,
+        )
     for note in package.notes:
         console.say(f"Note: {note}", quiet=quiet)
-    typer.echo(f"{package.name} {package.version} written, parity in {output}/docs/parity.md")
+    parity = "segmentation_parity.json" if segments else "parity.md"
+    typer.echo(f"{package.name} {package.version} written, parity in {output}/docs/{parity}")

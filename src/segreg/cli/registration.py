@@ -43,6 +43,13 @@ def register(
     groups: options.GroupsFile = None,
     labels: options.LabelList = None,
     label_names: options.LabelNamesFile = None,
+    labels_dice: Annotated[
+        float | None,
+        typer.Option(
+            help="Dice that the given label maps have against true ones; the result then says what "
+            "accuracy to expect, if the package's curve covers it."
+        ),
+    ] = None,
     geometry: options.GeometryChoice = None,
     interpolation: Annotated[
         options.Interpolation, typer.Option(help="How the warped image is sampled.")
@@ -134,6 +141,7 @@ def register(
                 groups=grouped,
                 labels=selected,
                 label_names=names,
+                labels_dice=labels_dice,
                 geometry=geometry,
                 interpolation=interpolation,
                 blend=blended,
@@ -150,6 +158,8 @@ def register(
         typer.echo(paths["result"].read_text(encoding="utf-8"), nl=False)
     elif not quiet:
         console.print_quality(result.quality)
+        if result.expectation is not None:
+            typer.echo(f"Accuracy to expect, judged by true labels: {result.expectation}.")
         console.print_timings(result.watch)
         typer.echo(f"Written: {', '.join(str(path) for path in paths.values())}")
     if not result.quality.passed:
