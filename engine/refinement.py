@@ -41,11 +41,11 @@ SLIP = 1.0  # jump of the field at which two regions are coupled by half
 REACH = 2.5  # of an outline
 LONGEST = 1.0  # step
 COARSE_ITERATIONS = 10
-FINE_ITERATIONS, ALONE_ITERATIONS = 5, 15  # after coarser levels, and without any
+FINE_ITERATIONS, ALONE_ITERATIONS = 5, 10  # after coarser levels, and without any
 OUTLINE_ITERATIONS = 15
 # A level is worth its while if its voxels still show the inside of regions: so many of theirs are
 # at least so far from the outline.
-DEEP, LEAST_DEEP = 1.5, 0.25
+DEEP, LEAST_DEEP = 1.5, 0.35
 COARSENINGS = (8, 4, 2)
 LEAST_CELLS = 8  # voxels of a level along an axis that was made coarser
 # Squared local correlation below which the images have no texture in common.
@@ -72,7 +72,8 @@ class Steps:
 
 INSIDE = Steps(image=1.0, outline=4.0)
 OUTLINES = Steps(
-    image=0.0, outline=16.0, agreement=1.0, smoothness=0.0, slack=1.0, rest=0.0, damping=0.5
+    image=0.0, outline=16.0, agreement=1.0, smoothness=0.0, slack=1.0, rest=0.0, margin=0.2,
+    damping=0.5,
 )
 
 

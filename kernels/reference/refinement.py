@@ -119,8 +119,10 @@ def match_sides(
     rest: float = 0.3,
 ) -> Array:
     """See ``segreg.kernels.match_sides``."""
+    image, words, distances = moving
+    fixed_image, fixed_words, fixed_distances = fixed
     points = positions(displacement, affine)
-    shape = moving.image.shape
+    shape = image.shape
     linear = np.eye(3) if affine is None else np.asarray(affine, float)[:3, :3]
     last = np.reshape(np.array(shape) - 1, (3, 1, 1, 1))
     inside = lies_inside(shape, points)
@@ -132,26 +134,26 @@ def match_sides(
         corners[corner] = tuple(
             (high if side else low)[axis] for axis, side in enumerate(corner)
         )
-    region = fixed.words & 0xFFFF
-    image, signed = np.empty((2, 2, 2, *region.shape)), np.empty((2, 2, 2, *region.shape))
+    region = fixed_words & 0xFFFF
+    values, signed = np.empty((2, 2, 2, *region.shape)), np.empty((2, 2, 2, *region.shape))
     known = inside.copy()
     for corner in product((0, 1), repeat=3):
         at = corners[corner]
-        own, other = moving.words[at] & 0xFFFF, moving.words[at] >> 16 & 0xFFFF
-        image[corner] = moving.image[at]
-        signed[corner] = np.where(own == region, -1, 1) * moving.distances[at]
+        own, other = words[at] & 0xFFFF, words[at] >> 16 & 0xFFFF
+        values[corner] = image[at]
+        signed[corner] = np.where(own == region, -1, 1) * distances[at]
         known &= (own == region) | (other == region)
-    value, slope = _with_slope(image, clamped - low)
+    value, slope = _with_slope(values, clamped - low)
     distance, steepness = _with_slope(signed, clamped - low)
     units = np.reshape(np.asarray(unit, float), (3, 1, 1, 1))
     slope = np.einsum("ij,i...->j...", linear, slope) * units * inside
     steepness = np.einsum("ij,i...->j...", linear, steepness) * units
-    difference = -fixed.distances.astype(np.float64) - distance
+    difference = -fixed_distances.astype(np.float64) - distance
     error = np.sign(difference) * np.maximum(np.abs(difference) - slack, 0)
     error = np.where(distance > -margin, -margin - distance, error)
     counts = known * np.where(error == 0, rest, 1)
     return np.concatenate([
-        [value, value**2, value * fixed.image], slope, [counts * error], counts * steepness
+        [value, value**2, value * fixed_image], slope, [counts * error], counts * steepness
     ])  # fmt: skip
 
 
