@@ -16,6 +16,7 @@ COMMANDS = {
     "kernels": "speed of each kernel on the CPU, beside outside implementations",
     "latency": "where the milliseconds of a registration go, and how they grow",
     "accuracy": "overlap, distance and folding on real data",
+    "inside": "error against known fields inside the outlines",
     "peers": "the same pairs with other registration tools",
     "gpu": "tests, memory checks and bandwidth of the kernels on a GPU",
     "report": "tables and pictures of the newest records; compare two records",
