@@ -41,7 +41,9 @@ SLIP = 1.0  # jump of the field at which two regions are coupled by half
 REACH = 2.5  # of an outline
 LONGEST = 1.0  # step
 COARSE_ITERATIONS = 10
-FINE_ITERATIONS, ALONE_ITERATIONS = 5, 10  # after coarser levels, and without any
+FINE_ITERATIONS = 5  # after coarser levels
+# Without any: as many as so many voxels of work allow, within limits.
+ALONE_VOXELS, ALONE_LIMITS = 3e7, (8, 20)
 OUTLINE_ITERATIONS = 15
 # A level is worth its while if its voxels still show the inside of regions: so many of theirs are
 # at least so far from the outline.
@@ -160,7 +162,8 @@ def refine_displacement(
             count = refine if isinstance(refine, int) else COARSE_ITERATIONS
             level.improve(field, fixed.regions, count)
             steps.append((coarsening, count))
-        count = FINE_ITERATIONS if steps else ALONE_ITERATIONS
+        alone = int(np.clip(ALONE_VOXELS / field[0].size, *ALONE_LIMITS))
+        count = FINE_ITERATIONS if steps else alone
         count = refine if isinstance(refine, int) else count
         native.advance(field, INSIDE, count)
         steps.append((1, count))
