@@ -289,7 +289,7 @@ class _Level:
         """Share of the regions' voxels that are inside rather than at an outline."""
         inside = (self.fixed.words & 0xFFFF) > 0
         deep = inside & (self.fixed.distances >= DEEP)
-        return float(np.count_nonzero(deep) / max(np.count_nonzero(inside), 1))
+        return int(np.count_nonzero(deep)) / max(int(np.count_nonzero(inside)), 1)
 
     @property
     def _units(self) -> NDArray[np.float64]:

@@ -37,6 +37,11 @@ def _overlap(shape: tuple[int, ...], offset: tuple[int, ...]) -> tuple[Any, Any]
     return there, here
 
 
+def _all(place: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Index of all components at a place."""
+    return (slice(None), *place)
+
+
 def couple(
     regions: Array, displacement: Array, spacing: ArrayLike = (1.0, 1.0, 1.0), *, slip: float
 ) -> Array:
@@ -47,9 +52,9 @@ def couple(
     for axis in range(3):
         offset = tuple(int(a == axis) for a in range(3))
         there, here = _overlap(own.shape, offset)
-        jumps = ((field[(slice(None), *there)] - field[(slice(None), *here)]) ** 2).sum(axis=0)
+        jumps = ((field[_all(there)] - field[_all(here)]) ** 2).sum(axis=0)
         held = 1 / (1 + (jumps / slip**2) ** 2)
-        edges[(axis, *here)] = np.where(own[there] == own[here], 1, held)
+        edges[axis][here] = np.where(own[there] == own[here], 1, held)
     return edges
 
 
@@ -204,7 +209,8 @@ def take_step(
     step = np.linalg.solve(matrix, np.moveaxis(np.array(right), 0, -1)[..., None])[..., 0]
     length = np.linalg.norm(step, axis=-1, keepdims=True)
     step *= np.minimum(1, longest / np.maximum(length, 1e-12))
-    return displacement + np.moveaxis(step * np.asarray(unit, float), -1, 0)
+    moved: Array = displacement + np.moveaxis(step * np.asarray(unit, float), -1, 0)
+    return moved
 
 
 def add_change(
@@ -228,11 +234,11 @@ def add_change(
             at = tuple(np.minimum(low + corner, last))
             sides = np.where(corner, place - low, 1 - place + low)
             weights.append(float(np.prod(sides)))
-            vectors.append(change[(slice(None), *at)])
+            vectors.append(change[_all(at)])
             same.append(coarse[at] == regions[voxel])
         counted = np.array(weights) * np.array(same)
         if counted.sum() <= 1e-3:
             counted = np.array(weights)
         mean = (counted[:, None] * np.array(vectors)).sum(axis=0) / counted.sum()
-        result[(slice(None), *voxel)] += mean * steps
+        result[_all(voxel)] += mean * steps
     return result
