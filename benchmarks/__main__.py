@@ -17,6 +17,7 @@ COMMANDS = {
     "latency": "where the milliseconds of a registration go, and how they grow",
     "accuracy": "overlap, distance and folding on real data",
     "curve": "registration Dice against segmentation Dice, for any package and pairs",
+    "inside": "error against known fields inside the outlines",
     "peers": "the same pairs with other registration tools",
     "gpu": "tests, memory checks and bandwidth of the kernels on a GPU",
     "report": "tables and pictures of the newest records; compare two records",

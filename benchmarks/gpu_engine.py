@@ -179,8 +179,8 @@ def find_floors(
         return infer(regions)
 
     engine.stopwatch = lambda: watch
-    machine.launch = counted
-    vars(engine.backend)["infer"] = shown
+    machine.launch = counted  # type: ignore[method-assign]
+    engine.backend.infer = shown
     try:
         engine.register(*volumes)
     finally:

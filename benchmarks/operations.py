@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import refinement_operations
 from segreg import kernels
 from segreg.kernels import reference
 
@@ -397,5 +398,51 @@ OPERATIONS = (
         _image_buffer,
         {"mode": "cubic", "prefiltered": True},
         margin=lambda shape: _near(shape) + 2,
+    ),
+    Operation(
+        "find_borders",
+        "find_borders",
+        lambda shape: {"regions": regions(shape)},
+        options={"farthest": refinement_operations.FARTHEST},
+        margin=lambda shape: 3,
+        waits=True,
+        ties=0.3,  # of two borders at one distance either may be named
+    ),
+    Operation(
+        "couple",
+        "couple",
+        lambda shape: {"regions": regions(shape), "displacement": displacement(shape)[0]},
+        lambda shape: {"out": ((3, *shape), "float32")},
+        {"slip": 1.0},
+        margin=lambda shape: 1,
+    ),
+    Operation(
+        "smooth_within",
+        "smooth_within",
+        lambda shape: {
+            "volume": displacement(shape)[0],
+            "edges": refinement_operations.edges_of(regions(shape), displacement(shape)),
+        },
+        lambda shape: {"out": ((3, *shape), "float32"), "scratch": ((3, *shape), "float32")},
+        {"sigma": 1.5},
+        margin=lambda shape: 3,
+    ),
+    Operation(
+        "match_sides",
+        "match_sides",
+        lambda shape: refinement_operations.matching_inputs(
+            regions(shape), image(shape), displacement(shape)
+        ),
+        lambda shape: {"out": ((10, *shape), "float32")},
+        margin=_near,
+        ties=1e-2,
+    ),
+    Operation(
+        "form_normals",
+        "form_normals",
+        lambda shape: refinement_operations.normal_inputs(shape, image(shape)),
+        lambda shape: {"out": ((9, *shape), "float32")},
+        margin=lambda shape: 0,
+        tolerance=5e-3,
     ),
 )

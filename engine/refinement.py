@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from segreg.engine.arrays import Array, array_module, fetch
 from segreg.engine.errors import InputError
 from segreg.engine.regions import RegionPlan, Side
 from segreg.kernels import (
@@ -41,11 +42,13 @@ SLIP = 1.0  # jump of the field at which two regions are coupled by half
 REACH = 2.5  # of an outline
 LONGEST = 1.0  # step
 COARSE_ITERATIONS = 10
-FINE_ITERATIONS, ALONE_ITERATIONS = 5, 15  # after coarser levels, and without any
+FINE_ITERATIONS = 5  # after coarser levels
+# Without any: as many as so many voxels of work allow, within limits.
+ALONE_VOXELS, ALONE_LIMITS = 3e7, (8, 20)
 OUTLINE_ITERATIONS = 15
 # A level is worth its while if its voxels still show the inside of regions: so many of theirs are
 # at least so far from the outline.
-DEEP, LEAST_DEEP = 1.5, 0.25
+DEEP, LEAST_DEEP = 1.5, 0.35
 COARSENINGS = (8, 4, 2)
 LEAST_CELLS = 8  # voxels of a level along an axis that was made coarser
 # Squared local correlation below which the images have no texture in common.
@@ -72,7 +75,8 @@ class Steps:
 
 INSIDE = Steps(image=1.0, outline=4.0)
 OUTLINES = Steps(
-    image=0.0, outline=16.0, agreement=1.0, smoothness=0.0, slack=1.0, rest=0.0, damping=0.5
+    image=0.0, outline=16.0, agreement=1.0, smoothness=0.0, slack=1.0, rest=0.0, margin=0.2,
+    damping=0.5,
 )
 
 
@@ -159,7 +163,8 @@ def refine_displacement(
             count = refine if isinstance(refine, int) else COARSE_ITERATIONS
             level.improve(field, fixed.regions, count)
             steps.append((coarsening, count))
-        count = FINE_ITERATIONS if steps else ALONE_ITERATIONS
+        alone = int(np.clip(ALONE_VOXELS / field[0].size, *ALONE_LIMITS))
+        count = FINE_ITERATIONS if steps else alone
         count = refine if isinstance(refine, int) else count
         native.advance(field, INSIDE, count)
         steps.append((1, count))
@@ -212,10 +217,15 @@ def _factors(shape: tuple[int, ...], spacing: NDArray[np.float64], coarsening: i
     return factors
 
 
-def _picked(array: NDArray[Any], factors: list[int]) -> NDArray[Any]:
-    return np.ascontiguousarray(
+def _picked(array: Array, factors: list[int]) -> Array:
+    return array_module(array).ascontiguousarray(
         array[tuple(slice(factor // 2, None, factor) for factor in factors)]
     )
+
+
+def _mean(values: Array) -> float:
+    """Waits for the GPU."""
+    return float(fetch(values.sum(dtype=np.float64))) / max(int(values.size), 1)
 
 
 def _coarse_to_fine(factors: list[int]) -> NDArray[np.float64]:
@@ -285,7 +295,7 @@ class _Level:
         """Share of the regions' voxels that are inside rather than at an outline."""
         inside = (self.fixed.words & 0xFFFF) > 0
         deep = inside & (self.fixed.distances >= DEEP)
-        return float(np.count_nonzero(deep) / max(np.count_nonzero(inside), 1))
+        return int(deep.sum()) / max(int(inside.sum()), 1)
 
     @property
     def _units(self) -> NDArray[np.float64]:
@@ -295,7 +305,7 @@ class _Level:
 
     def improve(self, field: FloatArray, regions: NDArray[np.int32], count: int) -> None:
         """Take steps at this level for a finer displacement (3, D, H, W), in place."""
-        start = np.stack(
+        start = array_module(field).stack(
             [_picked(component, self.factors) / np.float32(factor)
              for component, factor in zip(field, self.factors, strict=True)]
         )  # fmt: skip
@@ -314,10 +324,11 @@ class _Level:
         """Take steps on a displacement (3, D, H, W) in place; how many were worth it."""
         edges = couple(self.fixed.words, field, self.spacing, slip=SLIP)
         shape = self.fixed.image.shape
-        matches, normals = np.empty((10, *shape), np.float32), np.empty((9, *shape), np.float32)
-        smoothed, means = np.empty_like(normals), np.zeros((3, *shape), np.float32)
+        xp = array_module(field)
+        matches, normals = xp.empty((10, *shape), np.float32), xp.empty((9, *shape), np.float32)
+        smoothed, means = xp.empty(normals.shape, np.float32), xp.zeros((3, *shape), np.float32)
         fixed_means = self._fixed_means(edges, steps) if steps.image else means[:2]
-        other, error = np.empty_like(field), np.inf
+        other, error = xp.empty(field.shape, np.float32), np.inf
         for step in range(count):
             if step and steps.image:
                 couple(self.fixed.words, field, self.spacing, slip=SLIP, out=edges)
@@ -325,7 +336,7 @@ class _Level:
             if steps.image:
                 smooth_within(matches[:3], edges, steps.window, self.spacing, out=means)
             else:
-                left = float(np.abs(matches[6]).mean(dtype=np.float64))
+                left = _mean(abs(matches[6]))
                 if left > SETTLED * error or left == 0:
                     return step
                 error = left
@@ -356,10 +367,10 @@ class _Level:
         means = smooth_within(matches[:3], edges, INSIDE.window, self.spacing)
         moving = means[part][:, inside].astype(np.float64)
         variances = (fixed[1] - fixed[0] ** 2, moving[1] - moving[0] ** 2)
-        floors = [np.maximum(v, 0) + INSIDE.floor for v in variances]
+        floors = [v.clip(0, None) + INSIDE.floor for v in variances]
         covariance = moving[2] - moving[0] * fixed[0]
-        similarity = float((covariance**2 / (floors[0] * floors[1])).mean())
-        error = float(np.abs(matches[6][part[1:]][inside]).mean(dtype=np.float64))
+        similarity = _mean(covariance**2 / (floors[0] * floors[1]))
+        error = _mean(abs(matches[6][part[1:]][inside]))
         return _Measures(similarity, error * self.unit_mm)
 
     def _match(
@@ -374,6 +385,6 @@ class _Level:
     def _fixed_means(self, edges: FloatArray, steps: Steps) -> FloatArray:
         image = self.fixed.image
         means: FloatArray = smooth_within(
-            np.stack([image, image * image]), edges, steps.window, self.spacing
+            array_module(image).stack([image, image * image]), edges, steps.window, self.spacing
         )
         return means

@@ -50,7 +50,8 @@ def match_sides(
 
     Parameters
     ----------
-    moving, fixed : both with distances in the same length
+    moving, fixed : MatchingSide, or its three arrays
+        Distances of both in the same length.
     displacement : (3, D, H, W) float32
         Voxels of the fixed grid.
     affine : (3, 4) or (4, 4), optional
@@ -81,6 +82,7 @@ def match_sides(
     TypeError, ValueError
         For wrong dtypes or shapes, or an ``out`` that does not fit.
     """
+    moving, fixed = MatchingSide(*moving), MatchingSide(*fixed)
     machine = machine_of(
         moving=moving.image, moving_words=moving.words, moving_distances=moving.distances,
         fixed=fixed.image, fixed_words=fixed.words, fixed_distances=fixed.distances,

@@ -37,6 +37,11 @@ def _overlap(shape: tuple[int, ...], offset: tuple[int, ...]) -> tuple[Any, Any]
     return there, here
 
 
+def _all(place: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Index of all components at a place."""
+    return (slice(None), *place)
+
+
 def couple(
     regions: Array, displacement: Array, spacing: ArrayLike = (1.0, 1.0, 1.0), *, slip: float
 ) -> Array:
@@ -47,9 +52,9 @@ def couple(
     for axis in range(3):
         offset = tuple(int(a == axis) for a in range(3))
         there, here = _overlap(own.shape, offset)
-        jumps = ((field[(slice(None), *there)] - field[(slice(None), *here)]) ** 2).sum(axis=0)
+        jumps = ((field[_all(there)] - field[_all(here)]) ** 2).sum(axis=0)
         held = 1 / (1 + (jumps / slip**2) ** 2)
-        edges[(axis, *here)] = np.where(own[there] == own[here], 1, held)
+        edges[axis][here] = np.where(own[there] == own[here], 1, held)
     return edges
 
 
@@ -119,8 +124,10 @@ def match_sides(
     rest: float = 0.3,
 ) -> Array:
     """See ``segreg.kernels.match_sides``."""
+    image, words, distances = moving
+    fixed_image, fixed_words, fixed_distances = fixed
     points = positions(displacement, affine)
-    shape = moving.image.shape
+    shape = image.shape
     linear = np.eye(3) if affine is None else np.asarray(affine, float)[:3, :3]
     last = np.reshape(np.array(shape) - 1, (3, 1, 1, 1))
     inside = lies_inside(shape, points)
@@ -132,26 +139,26 @@ def match_sides(
         corners[corner] = tuple(
             (high if side else low)[axis] for axis, side in enumerate(corner)
         )
-    region = fixed.words & 0xFFFF
-    image, signed = np.empty((2, 2, 2, *region.shape)), np.empty((2, 2, 2, *region.shape))
+    region = fixed_words & 0xFFFF
+    values, signed = np.empty((2, 2, 2, *region.shape)), np.empty((2, 2, 2, *region.shape))
     known = inside.copy()
     for corner in product((0, 1), repeat=3):
         at = corners[corner]
-        own, other = moving.words[at] & 0xFFFF, moving.words[at] >> 16 & 0xFFFF
-        image[corner] = moving.image[at]
-        signed[corner] = np.where(own == region, -1, 1) * moving.distances[at]
+        own, other = words[at] & 0xFFFF, words[at] >> 16 & 0xFFFF
+        values[corner] = image[at]
+        signed[corner] = np.where(own == region, -1, 1) * distances[at]
         known &= (own == region) | (other == region)
-    value, slope = _with_slope(image, clamped - low)
+    value, slope = _with_slope(values, clamped - low)
     distance, steepness = _with_slope(signed, clamped - low)
     units = np.reshape(np.asarray(unit, float), (3, 1, 1, 1))
     slope = np.einsum("ij,i...->j...", linear, slope) * units * inside
     steepness = np.einsum("ij,i...->j...", linear, steepness) * units
-    difference = -fixed.distances.astype(np.float64) - distance
+    difference = -fixed_distances.astype(np.float64) - distance
     error = np.sign(difference) * np.maximum(np.abs(difference) - slack, 0)
     error = np.where(distance > -margin, -margin - distance, error)
     counts = known * np.where(error == 0, rest, 1)
     return np.concatenate([
-        [value, value**2, value * fixed.image], slope, [counts * error], counts * steepness
+        [value, value**2, value * fixed_image], slope, [counts * error], counts * steepness
     ])  # fmt: skip
 
 
@@ -202,7 +209,8 @@ def take_step(
     step = np.linalg.solve(matrix, np.moveaxis(np.array(right), 0, -1)[..., None])[..., 0]
     length = np.linalg.norm(step, axis=-1, keepdims=True)
     step *= np.minimum(1, longest / np.maximum(length, 1e-12))
-    return displacement + np.moveaxis(step * np.asarray(unit, float), -1, 0)
+    moved: Array = displacement + np.moveaxis(step * np.asarray(unit, float), -1, 0)
+    return moved
 
 
 def add_change(
@@ -226,11 +234,11 @@ def add_change(
             at = tuple(np.minimum(low + corner, last))
             sides = np.where(corner, place - low, 1 - place + low)
             weights.append(float(np.prod(sides)))
-            vectors.append(change[(slice(None), *at)])
+            vectors.append(change[_all(at)])
             same.append(coarse[at] == regions[voxel])
         counted = np.array(weights) * np.array(same)
         if counted.sum() <= 1e-3:
             counted = np.array(weights)
         mean = (counted[:, None] * np.array(vectors)).sum(axis=0) / counted.sum()
-        result[(slice(None), *voxel)] += mean * steps
+        result[_all(voxel)] += mean * steps
     return result

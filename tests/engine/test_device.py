@@ -202,6 +202,17 @@ class TestOnStandIn:
                 engine.register(*volumes(small_phantom))
         assert gpu.log.waits <= MOST_WAITS
 
+    def test_refined_as_on_the_host(
+        self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
+    ) -> None:
+        with on_gpu(looking_package) as engine:
+            found = engine.register(*volumes(small_phantom), refine="auto")
+        with Engine(looking_package, backend="onnxruntime") as engine:
+            expected = engine.register(*volumes(small_phantom), refine="auto")
+        assert found.refinement.iterations == expected.refinement.iterations
+        fields = found.displacement.displacement, expected.displacement.displacement
+        np.testing.assert_allclose(*fields, atol=0.02)  # 35 steps add up what rounding differs
+
     def test_nothing_is_left_on_the_gpu(
         self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
     ) -> None:

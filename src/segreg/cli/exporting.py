@@ -78,26 +78,24 @@ def export(
 
     if "" not in sys.path:
         sys.path.insert(0, "")  # the network's module lies where the user is
-    segments = is_segmentation(spec)
-    if (network is None or weights is None) and (onnx is None or not segments):
+    trained = None
+    if network is not None and weights is not None:
+        trained = load_network(network, weights, config=config, key=weights_key)
+    segmenter = (trained or onnx) if is_segmentation(spec) else None
+    if trained is None and segmenter is None:
         raise InputError(
             "export: expected --network and --weights; --onnx is for segmentation networks."
         )
-    trained = (
-        load_network(network, weights, config=config, key=weights_key)
-        if network is not None and weights is not None
-        else None
-    )
 
     def progress(stage: str) -> None:
         console.say(stage, quiet=quiet)
 
-    if segments:
+    if segmenter is not None:
         package = add_segmentation(
-            trained or onnx, spec, output, image=image, card=card, licence=licence,
+            segmenter, spec, output, image=image, card=card, licence=licence,
             allow_failed_parity=allow_failed_parity, progress=progress,
         )
-    else:
+    elif trained is not None:
         package = write_package(
             trained, spec, output, card=card, licence=licence, pair=pair,
             precisions=None if precisions is None else [p.strip() for p in precisions.split(",")],
@@ -105,5 +103,5 @@ def export(
         )
     for note in package.notes:
         console.say(f"Note: {note}", quiet=quiet)
-    parity = "segmentation_parity.json" if segments else "parity.md"
+    parity = "parity.md" if segmenter is None else "segmentation_parity.json"
     typer.echo(f"{package.name} {package.version} written, parity in {output}/docs/{parity}")
