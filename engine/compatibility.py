@@ -13,12 +13,12 @@ PLACEMENTS = ("region",)  # what the pipeline can do
 
 def check_placement(package: Package) -> None:
     """Refuse a package whose network must be shown something this engine cannot show."""
-    placement = package.settings.get("placement")
-    if placement is None:
+    if not package.registers:
         raise PackageError(
             f"package {package.name}: holds no registration network, it segments only. Register "
-            f"with another package, such as shapes, and segment with this one."
+            "with another package, such as shapes, and segment with this one."
         )
+    placement = package.settings["placement"]
     if placement not in PLACEMENTS:
         raise PackageError(
             f"package {package.name}: its network is shown regions by placement {placement!r}, "

@@ -96,10 +96,14 @@ def network_shapes(settings: dict[str, Any]) -> list[tuple[int, int, int]]:
 def check_backends(package: Package) -> list[BackendCheck]:
     """Every installed backend against the reference, on generated regions.
 
+    Of the registration network; a package that only segments has nothing to compare.
+
     Raises
     ------
     BackendError : the reference backend is missing or refuses the network.
     """
+    if not package.registers:
+        return []
     settings = package.settings
     regions = structured_batch(network_shapes(settings)[0], settings["channels"])
 
