@@ -66,7 +66,9 @@ setup(
         "segreg.engine": ["schema/*.json", "templates/*"],
         "segreg.export": ["schema/*.json"],
         "segreg.kernels": ["bodies/*.cuh", "cuda/*.cu", "*.pyi"],
-        "segreg.models": [f"shapes/{part}" for part in PACKAGE_FILES],
+        "segreg.models": [
+            f"{name}/{part}" for name in ("cardiac", "shapes") for part in PACKAGE_FILES
+        ],
     },
     ext_modules=[cpu_kernels],
 )

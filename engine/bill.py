@@ -72,11 +72,18 @@ def _files(package: Package) -> list[dict[str, Any]]:
 
 def _card(package: Package) -> dict[str, Any]:
     settings = package.settings
+    inputs, outputs = [], []
+    if package.registers:
+        inputs += settings["channels"]
+        outputs.append(f"{settings['output']['kind']} field")
+    if package.segments:
+        inputs.append("image")
+        outputs.append("label map")
     card: dict[str, Any] = {
         "modelParameters": {
             "task": str(package.metadata.get("task", "registration")),
-            "inputs": [{"format": name} for name in settings["channels"]],
-            "outputs": [{"format": f"{settings['output']['kind']} field"}],
+            "inputs": [{"format": name} for name in inputs],
+            "outputs": [{"format": name} for name in outputs],
         }
     }
     if package.intended_use:

@@ -82,6 +82,11 @@ class Package:
         return self.folder / REGISTRATION
 
     @property
+    def registers(self) -> bool:
+        """Whether it holds a registration network."""
+        return "placement" in self.settings
+
+    @property
     def segments(self) -> bool:
         """Whether it holds a segmentation network."""
         return "segmentation" in self.settings

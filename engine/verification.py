@@ -100,10 +100,14 @@ def check_backends(package: Package) -> list[BackendCheck]:
 
     Variants that a backend or the processor does not compute in are left out.
 
+    Of the registration network; a package that only segments has nothing to compare.
+
     Raises
     ------
     BackendError : the reference backend is missing or refuses the network.
     """
+    if not package.registers:
+        return []
     settings, flags = package.settings, processor_flags()
     regions = structured_batch(network_shapes(settings)[0], settings["channels"])
 

@@ -6,6 +6,7 @@ import json
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -13,6 +14,7 @@ from benchmarks.__main__ import main
 from benchmarks.accuracy import MEASURES, measure_dataset, measure_pair, print_table
 from benchmarks.datasets import DATASETS, Pair
 from segreg.engine.runtime import Engine
+from segreg.engine.volume import Volume
 
 
 def test_pair(tiny_package: Path, pair: Pair) -> None:
@@ -23,6 +25,27 @@ def test_pair(tiny_package: Path, pair: Pair) -> None:
     assert row["dice"] > row["dice_before"]
     assert len(row["dice_by_region"]) == 6
     assert 0 < row["compute_s"] < sum(row["seconds"].values())
+
+
+def test_labels_that_the_package_made_are_judged_by_the_given_ones(
+    segmenting_package: Path, tmp_path: Path
+) -> None:
+    """The given labels are shifted against what the network sees: perfect matching cannot help."""
+    paths = {}
+    for name, shift in (("fixed", 0), ("moving", 3)):
+        labels = np.zeros((9, 26, 31), np.uint8)
+        labels[2:7, 4 + shift : 12 + shift, 5:14], labels[3:6, 18:24, 16:27] = 4, 9
+        image = np.array([0, 0, 0, 0, 100, 0, 0, 0, 0, 200], np.float32)[labels]
+        given = np.roll(labels, 2 if name == "fixed" else 0, axis=2)
+        for kind, array in ((name, image), (f"{name}_labels", given)):
+            paths[kind] = tmp_path / f"{kind}.nii.gz"
+            Volume.from_array(array, spacing=(4.0, 1.5, 1.5)).write(paths[kind])
+    pair = Pair("made up", **paths)
+    with Engine(segmenting_package) as engine:
+        given = measure_pair(engine, pair)["dice"]
+        automatic = measure_pair(engine, pair, automatic=True)["dice"]
+    assert given > 0.95
+    assert automatic < 0.85
 
 
 def test_dataset_has_a_case_per_number_of_passes(tiny_package: Path, pair: Pair) -> None:

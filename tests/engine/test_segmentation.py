@@ -14,10 +14,12 @@ import pytest
 from scipy import ndimage
 
 from segreg.engine.backends import availability
+from segreg.engine.bill import make_bill
 from segreg.engine.errors import BackendError, InputError, PackageError
 from segreg.engine.package import load_package, write_checksums
 from segreg.engine.runtime import Engine
 from segreg.engine.segmentation import Segmenter, normalise, resample
+from segreg.engine.verification import check_backends
 from segreg.engine.volume import Volume
 from tests.conftest import threshold_network, write_segmenting_package
 
@@ -231,6 +233,10 @@ class TestPackage:
         np.testing.assert_array_equal(found.array, truth())
         with pytest.raises(PackageError, match="segments only"):
             Engine(folder)
+        # What else is done with packages does not stumble over it.
+        assert check_backends(load_package(folder)) == []
+        outputs = make_bill(load_package(folder))["metadata"]["component"]["modelCard"]
+        assert outputs["modelParameters"]["outputs"] == [{"format": "label map"}]
 
     @pytest.mark.parametrize("missing", ["models/segmentation.onnx", "block"])
     def test_block_and_network_go_together(self, tmp_path: Path, missing: str) -> None:

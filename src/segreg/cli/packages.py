@@ -162,7 +162,7 @@ def _print_checks(checks: list[BackendCheck]) -> None:
     if checks:
         console.print_table(table)
     else:
-        typer.echo("No backend but onnxruntime is installed: nothing to compare it with.")
+        typer.echo("No registration network, or no backend but onnxruntime: nothing to compare.")
 
 
 @packages.command("sign")
