@@ -15,7 +15,7 @@ from segreg.engine.precision import checked_precision, choose_precision
 
 def check_registers(package: Package) -> None:
     """Refuse a package that holds no registration network."""
-    if "placement" not in package.settings:
+    if not package.registers:
         raise PackageError(
             f"package {package.name}: holds no registration network, it segments only. Register "
             "with another package, such as shapes, and segment with this one."
