@@ -7,9 +7,11 @@ import uuid
 from datetime import datetime, timezone
 from typing import Any
 
+from segreg.engine.errors import PackageError
 from segreg.engine.package import CHECKSUMS, Package, read_checksums
 from segreg.engine.version import __version__
 
+PARITY = "docs/parity.json"
 NAMESPACE = uuid.UUID("5d2f5d4e-7a57-4f0a-9a3d-0f6f2c9a7d11")  # of serial numbers made from digests
 
 
@@ -93,9 +95,18 @@ def _card(package: Package) -> dict[str, Any]:
 
 def _made_with(package: Package) -> dict[str, str]:
     """Versions that the exporter noted; older packages noted torch alone."""
-    path = package.folder / "docs/parity.json"
+    path = package.folder / PARITY
     if not path.is_file():
         return {}
-    report = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PackageError(
+            f"{package.name}: expected JSON in {PARITY}, could not parse it ({error})."
+        ) from error
+    if not isinstance(report, dict):
+        raise PackageError(
+            f"{package.name}: expected a JSON object in {PARITY}, got {type(report).__name__}."
+        )
     made_with: dict[str, str] = report.get("made_with") or report.get("trained_with") or {}
     return made_with

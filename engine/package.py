@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,7 +149,12 @@ def write_checksums(folder: Path) -> None:
 
 def read_checksums(folder: Path) -> dict[str, str]:
     """File -> SHA-256 as ``SHA256SUMS`` lists them; whether they hold is not checked here."""
-    text = (folder / CHECKSUMS).read_text(encoding="utf-8")
+    try:
+        text = (folder / CHECKSUMS).read_text(encoding="utf-8")
+    except ValueError as error:
+        raise PackageError(
+            f"{folder.name}: {CHECKSUMS} is damaged ({error}). Fetch the package again."
+        ) from error
     return dict(line.split("  ", 1)[::-1] for line in text.splitlines() if "  " in line)
 
 
@@ -184,8 +190,11 @@ def _unzip(path: Path, folder: Path) -> Path:
                 raise PackageError(f"{path.name}: entry {entry.filename!r} leaves its folder.")
         try:
             archive.extractall(folder)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise PackageError(f"{path.name}: cannot be unpacked ({error}).") from error
+        except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+            raise PackageError(  # RuntimeError: encrypted, or packed in a way unknown here
+                f"{path.name}: cannot be unpacked ({error}). Fetch it again, or unpack it yourself "
+                "and give the folder."
+            ) from error
     roots = [p.parent for p in folder.rglob(CHECKSUMS)]
     if len(roots) != 1:
         raise PackageError(f"{path.name}: expected one {CHECKSUMS} inside, found {len(roots)}.")

@@ -39,9 +39,14 @@ def sign_package(
 
     Raises
     ------
-    PackageError : the package does not hold what its checksums say.
+    PackageError : no folder, or it does not hold what its checksums say.
     InputError : no such key.
     """
+    if not folder.is_dir():
+        raise PackageError(
+            f"{folder.name}: expected the folder of a package; a signature is written into it. "
+            "Unpack a zip first."
+        )
     load_package(folder)
     private = _private_key(key, password)
     public = private.public_key()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segreg.engine.backends import availability, open_backend
-from segreg.engine.errors import BackendError
+from segreg.engine.errors import BackendError, PackageError
 from segreg.engine.machine import processor_flags
 from segreg.engine.package import Package
 from segreg.engine.precision import FULL, Choice, can_run
@@ -100,10 +100,11 @@ def check_backends(package: Package) -> list[BackendCheck]:
 
     Variants that a backend or the processor does not compute in are left out.
 
-    Of the registration network; a package that only segments has nothing to compare.
+    A package without a registration network has nothing to compare.
 
     Raises
     ------
+    PackageError : the network does not give what the metadata promise.
     BackendError : the reference backend is missing or refuses the network.
     """
     if not package.registers:
@@ -121,6 +122,7 @@ def check_backends(package: Package) -> list[BackendCheck]:
             backend.close()
 
     expected = answer(REFERENCE, FULL)
+    _check_shape(package, regions, expected)
     checks = []
     for entry in availability():
         precisions = [FULL, *settings.get("variants", {})]
@@ -136,3 +138,15 @@ def check_backends(package: Package) -> list[BackendCheck]:
             allowed = WORST_FLOAT32 if precision == FULL else WORST_REDUCED
             checks.append(BackendCheck(backend, version, precision, difference, allowed))
     return checks
+
+
+def _check_shape(package: Package, regions: Vectors, vectors: Vectors) -> None:
+    """Refuse a network whose answer lies on another grid than the metadata say."""
+    stride = int(package.settings["output"]["stride"])
+    expected = (len(regions), 3, *(size // stride for size in regions.shape[2:]))
+    if vectors.shape != expected:
+        raise PackageError(
+            f"package {package.name}: its metadata promise vectors {expected} for regions "
+            f"{regions.shape}, its network gives {vectors.shape}. They do not belong together; "
+            "fetch the package again, or export it anew."
+        )

@@ -54,9 +54,13 @@ class Adapter(torch.nn.Module):
             listed = isinstance(answer, (tuple, list)) and -len(answer) <= take < len(answer)
             found = answer[take] if listed else None
         if not isinstance(found, torch.Tensor):
+            mend = (
+                "Leave network/output/take out."
+                if isinstance(answer, torch.Tensor)
+                else "Say in network/output/take which one it is."
+            )
             raise PackageError(
-                f"network: expected the field as {_wanted(take)}, got {_describe(answer)}. "
-                "Say in network/output/take which one it is."
+                f"network: expected the field as {_wanted(take)}, got {_describe(answer)}. {mend}"
             )
         if found.ndim != 5 or found.shape[1] != 3:
             hint = (

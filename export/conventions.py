@@ -7,10 +7,15 @@ is seen), for a shift of one cell along that axis: the odd part of the answers t
 package gives ``R`` near a positive multiple of the identity. A velocity is taken for the
 displacement, which it is as far as it is uniform. A network that does not follow (untrained
 weights) proves nothing, and the report says so.
+
+Whole images take long, so a canvas of many cells is first measured in small, as far as the network
+takes another size; what is found there counts if it covers the same part of one shift on the whole
+canvas. Otherwise the whole canvas is measured.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -19,8 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segreg.engine.probes import shifted_batch
-from segreg.export.adapter import Adapter
+from segreg.engine.errors import PackageError
+from segreg.engine.probes import shifted_batch, structured_batch
+from segreg.export.adapter import Adapter, check_answer
 from segreg.export.spec import Shape, Spec
 
 Array = NDArray[np.float64]
@@ -34,6 +40,12 @@ SPREAD = 3.0  # gain of the best against that of the worst axis
 LEAST_GAIN, MOST_GAIN = 0.15, 1.35
 SURE_GAIN = 0.6  # below it, a larger unit may fit as well
 
+MOST_CELLS = 1_000_000  # of a canvas that is measured at once
+SIDE_STEP = 32  # of a smaller one, in cells: what the strides of most networks divide
+AGREEMENT = 1.5  # between the gains there and on the whole canvas
+
+Progress = Callable[[str], None]
+
 
 @dataclass(frozen=True)
 class Conventions:
@@ -42,13 +54,16 @@ class Conventions:
     Attributes
     ----------
     measurable : whether the network follows a shift at all.
-    response : (3, 3) R above, of the package's vectors (after translation from the spec).
+    response : (3, 3) R above, of the package's vectors (after translation from the spec); NaN where
+        it was already clear that the network does not follow.
+    canvas : cells that it was measured on.
     contradictions : sentences that refuse the spec; empty where it is consistent.
     doubts : what the measurement leaves open.
     """
 
     measurable: bool
     response: Array
+    canvas: Shape
     contradictions: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -61,21 +76,64 @@ class Conventions:
     def as_dict(self) -> dict[str, Any]:
         return {
             "conventions": self.verdict,
-            "response_per_cell_zyx": [[round(float(r), 4) for r in row] for row in self.response],
+            "canvas": list(self.canvas),
+            "response_per_cell_zyx": [
+                [None if np.isnan(r) else round(float(r), 4) for r in row] for row in self.response
+            ],
             "contradictions": list(self.contradictions),
             "doubts": list(self.doubts),
         }
 
 
-def measure_conventions(adapter: Adapter) -> Conventions:
+def measure_conventions(
+    adapter: Adapter, progress: Progress = lambda said: None
+) -> Conventions:
     """Compare the conventions in the adapter's spec with how its network answers known shifts."""
-    spec, shape = adapter.spec, adapter.spec.shapes[0]
-    shifts = _shifts(shape)
-    odd, even = _answers(adapter, shape, shifts)
+    shape = adapter.spec.shapes[0]
+    smaller = smaller_canvas(shape)
+    if smaller != shape and _takes(adapter, smaller):
+        progress(f"measuring conventions on {_times(smaller)} cells")
+        found = _measure(adapter, smaller)
+        if found.measurable and _holds(adapter, shape, found):
+            return found
+    progress(f"measuring conventions on {_times(shape)} cells")
+    return _measure(adapter, shape)
+
+
+def smaller_canvas(shape: Shape) -> Shape:
+    """A canvas of about ``shape``'s proportions and at most about ``MOST_CELLS``."""
+    cells = int(np.prod(shape))
+    if cells <= MOST_CELLS:
+        return shape
+    sides = np.array(shape) * (MOST_CELLS / cells) ** (1 / 3)
+    sides = np.maximum(np.rint(sides / SIDE_STEP), 1) * SIDE_STEP
+    depth, height, width = (int(side) for side in np.minimum(sides, shape))
+    return depth, height, width
+
+
+def _takes(adapter: Adapter, shape: Shape) -> bool:
+    """Whether the trained network runs on a canvas of ``shape``."""
+    try:
+        check_answer(adapter, torch.from_numpy(structured_batch(shape, adapter.spec.channels, 1)))
+    except PackageError:  # all that the network's own code raises; its own size is asked next
+        return False
+    return True
+
+
+def _measure(adapter: Adapter, shape: Shape) -> Conventions:
+    spec, steps = adapter.spec, np.outer(SHIFTS, shape)
+    odd, even = np.full((2, len(SHIFTS), 3, 3), np.nan)
+    for step, axis in product(range(len(SHIFTS)), range(3)):
+        cells = steps[step, axis]
+        there, back = _answers(adapter, shape, cells * np.eye(3)[axis])
+        odd[step, axis] = (there[axis] - back[axis]) / (2 * cells)
+        even[step, axis] = (there[axis] + back[axis]) / (2 * cells)
+        if not _stands_out(odd[step, axis]):
+            return Conventions(False, odd[0], shape)
     response = odd[0]  # small shifts are followed best
     moving = np.abs(response).argmax(1)
     if not _follows(odd, even, moving):
-        return Conventions(False, response)
+        return Conventions(False, response, shape)
     gains = response[np.arange(3), moving]
     contradictions = [
         *_order_faults(moving, spec),
@@ -83,49 +141,54 @@ def measure_conventions(adapter: Adapter) -> Conventions:
         *_unit_faults(np.abs(gains), shape, spec),
     ]
     doubts = [] if contradictions else _doubts(np.abs(gains), shape, spec)
-    return Conventions(True, response, tuple(contradictions), tuple(doubts))
+    return Conventions(True, response, shape, tuple(contradictions), tuple(doubts))
 
 
-def _shifts(shape: Shape) -> Array:
-    """(steps, 3): shift along each axis in cells, small and large."""
-    return np.outer(SHIFTS, shape)
+def _holds(adapter: Adapter, shape: Shape, found: Conventions) -> bool:
+    """Whether ``found``, measured on a smaller canvas, has the gains of one on ``shape``.
+
+    One shift along all axes shows them: two regions instead of twelve. A unit that holds for one
+    size only, such as a number written into ``forward``, shows in them.
+    """
+    cells = SHIFTS[0] * np.array(found.canvas)
+    there, back = _answers(adapter, shape, cells)
+    moving = np.abs(found.response).argmax(1)
+    places = np.arange(3), moving
+    ratios = (there - back)[places] / (2 * cells) / found.response[places]
+    return bool(((ratios > 1 / AGREEMENT) & (ratios < AGREEMENT)).all())
 
 
-def _answers(adapter: Adapter, shape: Shape, shifts: Array) -> tuple[Array, Array]:
-    """Odd and even part of the mean vector per cell of shift, [step, axis, component]."""
-    channels = adapter.spec.channels
-    signed = np.array(
-        [
-            sign * step[axis] * np.eye(3)[axis]
-            for step, axis, sign in product(shifts, range(3), (1, -1))
-        ]
-    )
-    regions = shifted_batch(shape, channels, signed)
+def _answers(adapter: Adapter, shape: Shape, shift: Array) -> tuple[Array, Array]:
+    """Mean vector where the outline crosses each axis, [axis, component].
+
+    Once for the moving side ``shift`` (3,) cells away, once for it as far the other way.
+    """
+    regions = shifted_batch(shape, adapter.spec.channels, np.stack([shift, -shift]))
     with torch.inference_mode():
-        pairs = np.split(regions, len(signed) // 2)
-        vectors = np.concatenate([adapter(torch.from_numpy(pair)).numpy() for pair in pairs])
-    answers = vectors.reshape(len(shifts), 3, 2, *vectors.shape[1:]).astype(np.float64)
+        vectors = adapter(torch.from_numpy(regions)).numpy()
     mask = shifted_batch(vectors.shape[2:], ["fixed_mask"], np.zeros((1, 3)))[0, 0]
     outline = np.abs(np.gradient(mask.astype(np.float64)))
     outline /= outline.sum((1, 2, 3), keepdims=True)
-    there, back = np.einsum("sawczyx,azyx->wsac", answers, outline)
-    per_cell = 2 * shifts[:, :, None]
-    return (there - back) / per_cell, (there + back) / per_cell
+    there, back = np.einsum("sczyx,azyx->sac", vectors, outline)
+    return there, back
+
+
+def _stands_out(row: Array) -> bool:
+    """Whether one component (3,) is far ahead of the others: without that nothing is followed."""
+    _, middle, most = np.sort(np.abs(row))
+    return bool(most > 0 and middle * DOMINANCE <= most)
 
 
 def _follows(odd: Array, even: Array, moving: NDArray[np.intp]) -> bool:
-    """Whether every step moves one component per axis, each its own, and turns with the shift."""
+    """Whether every step moves one component per axis, each its own, and turns with the shift.
+
+    Each row of ``odd`` stands out already.
+    """
     if sorted(moving) != [0, 1, 2]:
         return False
-    for step in odd:
-        gains = np.abs(step[np.arange(3), moving])
-        others = np.abs(step).copy()
-        others[np.arange(3), moving] = 0
-        if (
-            not (gains > 0).all()
-            or (others.max(1) * DOMINANCE > gains).any()
-            or gains.max() > SPREAD * gains.min()
-        ):
+    for step in np.abs(odd):
+        gains = step[np.arange(3), moving]
+        if (gains < step.max(1)).any() or gains.max() > SPREAD * gains.min():
             return False
     return bool(min(np.abs(even).max((1, 2)) / np.abs(odd).max((1, 2))) < EVEN)
 
@@ -201,3 +264,7 @@ def _doubts(gains: Array, shape: Shape, spec: Spec) -> list[str]:
         for unit, size in cells.items()
         if cells[output.unit] < size and gain * size / cells[output.unit] <= MOST_GAIN
     ]
+
+
+def _times(shape: Shape) -> str:
+    return "x".join(map(str, shape))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from segreg.engine.errors import PackageError
+from segreg.engine.errors import InputError, PackageError
 from segreg.engine.package import (
     CHECKSUMS,
     METADATA,
@@ -92,8 +92,10 @@ def export(
     BackendError : int8 is asked for and NNCF is not installed.
     PackageError : the spec breaks its schema, the network cannot be exported, or ``path`` holds
         files that would be part of the package and are not.
+    InputError : a card, licence or pair that is not there.
     """
     checked = _checked(spec)
+    _check_files({"card": card, "licence": licence}, pair)
     tried = _checked_precisions(checked.precisions if precisions is None else precisions)
     if stray := sorted(set(package_files(path)) - set(FILES)):
         raise PackageError(
@@ -145,6 +147,14 @@ def _checked(spec: dict[str, Any] | Spec | Path) -> Spec:
     return read_spec(spec) if isinstance(spec, Path) else parse_spec(spec)
 
 
+def _check_files(texts: dict[str, Path | None], pair: Pair | None) -> None:
+    """Refuse files that are not there before the work, not after it."""
+    named = {**texts, **{f"pair {k}": side for k, side in enumerate(pair or (), start=1)}}
+    for what, path in named.items():
+        if isinstance(path, (str, Path)) and not Path(path).exists():
+            raise InputError(f"{what}: no file {path}. Check the path.")
+
+
 def _checked_precisions(precisions: Sequence[str]) -> tuple[str, ...]:
     if unknown := sorted(set(precisions) - set(PRECISIONS)):
         raise PackageError(
@@ -159,8 +169,7 @@ def _examine(adapter: Adapter, progress: Progress) -> Conventions:
     """Run the network and measure what its vectors mean; refuse what its spec does not fit."""
     example = structured_batch(adapter.spec.shapes[0], adapter.spec.channels)
     check_answer(adapter, torch.from_numpy(example))
-    progress("measuring conventions")
-    found = measure_conventions(adapter)
+    found = measure_conventions(adapter, progress)
     if found.contradictions:
         raise ConventionError(f"spec: {'; '.join(found.contradictions)}.")
     for said in (f"conventions: {found.verdict}", *found.doubts):

@@ -44,13 +44,10 @@ class ParityError(PackageError):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a network is proved on: (kind, regions, torch's vectors), and a pair to register.
-
-    ``sides`` is None where the engine does not run the package's placement yet.
-    """
+    """What a network is proved on: (kind, regions, torch's vectors), and a pair to register."""
 
     batches: list[tuple[str, Batch, Batch]]
-    sides: Pair | None
+    sides: Pair
 
 
 @dataclass
@@ -126,8 +123,7 @@ def compare_backend(
     """Add the cases, the pair and the faults of one open ``backend`` to ``parity``."""
     for kind, regions, expected in evidence.batches:
         _compare(parity, adapter, backend, kind, regions, expected)
-    if evidence.sides is not None:
-        _compare_results(parity, adapter, package, backend, evidence.sides)
+    _compare_results(parity, adapter, package, backend, evidence.sides)
 
 
 def takes_other_sizes(adapter: Adapter, network: Path) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
+import pickletools
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from segreg.engine.errors import PackageError
 State = dict[str, torch.Tensor]
 PARALLEL = "module."  # what DataParallel and AveragedModel put before every key
 LISTED = 3  # names listed of each kind of fault
+LEAST_SAID = 8  # letters; shorter reasons, such as a key, say less than the kind of error
 
 
 def load_network(
@@ -49,10 +52,10 @@ def make_network(reference: str, config: Path | None = None) -> torch.nn.Module:
     arguments = _read_config(config)
     try:
         kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # the network's own code
         raise PackageError(
             f"network: expected module:Class that Python can import here, got {reference!r} "
-            f"({error})."
+            f"({type(error).__name__}: {error})."
         ) from error
     if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
         raise PackageError(f"network: expected module:Class, a torch Module, got {reference!r}.")
@@ -87,9 +90,11 @@ def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if path.read_bytes()[:2] not in (b"PK", b"\x80\x02"):
+        if not (_is_archive(path) or _is_pickle(path)):
             raise PackageError(_damaged(path, error)) from error
         raise PackageError(
             f"{path.name}: expected a plain state dict; this file would have to run code to be "
@@ -102,6 +107,21 @@ def _read(path: Path) -> Any:
                 "Save network.state_dict() instead."
             ) from error
         raise PackageError(_damaged(path, error)) from error
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether it begins as what ``torch.save`` writes."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether it is a whole pickle of any protocol; its instructions are read, not followed."""
+    try:
+        with path.open("rb") as file:
+            return sum(1 for _ in pickletools.genops(file)) > 0
+    except ValueError:
+        return False
 
 
 def _read_safetensors(path: Path) -> State:
@@ -120,7 +140,8 @@ def _read_safetensors(path: Path) -> State:
 
 
 def _damaged(path: Path, error: BaseException) -> str:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    said = str(error).strip().partition("\n")[0].partition(". ")[0]
+    reason = said if len(said) > LEAST_SAID else type(error).__name__
     return f"{path.name}: truncated or damaged ({reason[:160]}); copy or save it again."
 
 

@@ -105,6 +105,24 @@ def test_zip_cannot_reach_outside(tmp_path: Path) -> None:
         pass
 
 
+def test_zip_that_cannot_be_unpacked(package: Path, tmp_path: Path) -> None:
+    path = tmp_path / "locked.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(package / "SHA256SUMS", "locked/SHA256SUMS")
+    content = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1  # encrypted
+    path.write_bytes(content)
+    with pytest.raises(PackageError, match=r"cannot be unpacked .*encrypted"), open_package(path):
+        pass
+
+
+def test_checksum_list_that_is_none(package: Path) -> None:
+    (package / "SHA256SUMS").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PackageError, match="SHA256SUMS is damaged"):
+        load_package(package)
+
+
 def test_zip_that_promises_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segreg.engine.package.MAX_UNPACKED", 10)
     path = tmp_path / "big.zip"

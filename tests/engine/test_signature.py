@@ -116,6 +116,12 @@ def test_damaged_package_is_not_signed(package: Path, tmp_path: Path) -> None:
     assert not (package / "SIGNATURE").exists()
 
 
+def test_zip_is_not_signed(package: Path, tmp_path: Path) -> None:
+    zipped = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", package))
+    with pytest.raises(PackageError, match=r"expected the folder of a package.* Unpack"):
+        sign_package(zipped, write_key(tmp_path, "ours"))
+
+
 def test_encrypted_key(package: Path, tmp_path: Path) -> None:
     key = write_key(tmp_path, "locked", password=b"secret")
     with pytest.raises(InputError, match=r"locked\.pem is encrypted"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from onnx import helper, numpy_helper
 
 from segreg.engine import backends, compatibility, verification
 from segreg.engine.backends import Availability, Backend
-from segreg.engine.errors import BackendError, InputError
-from segreg.engine.package import load_package, write_checksums
+from segreg.engine.errors import BackendError, InputError, PackageError
+from segreg.engine.package import METADATA, Package, load_package, write_checksums
 from segreg.engine.phantom import Phantom
 from segreg.engine.precision import FILES
 from segreg.engine.runtime import Engine
 from segreg.engine.verification import check_backends, compare, displacement_cells
-from tests.conftest import BuildPackage, tiny_network, write_tiny_package
+from tests.conftest import SEGMENTATION, BuildPackage, tiny_network, write_tiny_package
 from tests.engine.pairs import volumes
 
 SETTINGS: dict[str, Any] = {
@@ -67,6 +68,24 @@ def test_backends_agree(looking_package: Path) -> None:
         assert check.sound
         assert check.difference is not None
         assert check.difference.largest_displacement > 0.1
+
+
+def test_answer_on_another_grid(tiny_package: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path / "package"
+    shutil.copytree(tiny_package, folder)
+    metadata = json.loads((folder / METADATA).read_text())
+    metadata["segreg"]["output"]["stride"] = 4
+    (folder / METADATA).write_text(json.dumps(metadata))
+    write_checksums(folder)
+    with pytest.raises(PackageError, match=r"promise vectors .* its network gives"):
+        check_backends(load_package(folder))
+
+
+def test_nothing_to_compare(tiny_package: Path) -> None:
+    whole = load_package(tiny_package)
+    metadata = {**whole.metadata, "segreg": {"schema": 1, "segmentation": SEGMENTATION}}
+    assert check_backends(Package(whole.folder, metadata, "")) == []
 
 
 def quantised(network: onnx.ModelProto) -> onnx.ModelProto:

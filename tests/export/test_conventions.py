@@ -15,13 +15,13 @@ from onnx import numpy_helper
 
 from models.shapes.network import RegionNetwork
 from segreg.engine.package import shipped_packages
-from segreg.export import export
+from segreg.export import conventions, export
 from segreg.export.adapter import Adapter
 from segreg.export.conventions import Conventions, measure_conventions
 from segreg.export.exporter import ConventionError
 from segreg.export.spec import parse_spec
 from tests.export.conftest import IMAGES, MakeSpec, make_network
-from tests.export.networks import Follower
+from tests.export.networks import Follower, gradient
 
 
 def measure(network: Any, content: dict[str, Any], canvas: int = 24) -> Conventions:
@@ -138,7 +138,8 @@ def test_untrained_networks_prove_nothing(material: Any, seed: int) -> None:
 def test_silent_network_proves_nothing(make_spec: MakeSpec) -> None:
     found = measure(Follower(scale=(0, 0, 0)), make_spec(inputs=IMAGES))
     assert not found.measurable
-    assert np.all(found.response == 0)
+    # After the first axis nothing more needs to be asked.
+    assert found.as_dict()["response_per_cell_zyx"] == [[0.0] * 3, [None] * 3, [None] * 3]
 
 
 def test_export_refuses(tmp_path: Path, make_spec: MakeSpec) -> None:
@@ -147,6 +148,77 @@ def test_export_refuses(tmp_path: Path, make_spec: MakeSpec) -> None:
             Follower("xyz", scale=(9, 9, 9)), make_spec(inputs=IMAGES), tmp_path / "refused"
         )
     assert list(tmp_path.iterdir()) == []
+
+
+class Asked(Follower):
+    """Keeps the shapes (K, D, H, W) it was shown; takes only those of ``size``, if there is one."""
+
+    def __init__(self, size: int | None = None, **convention: Any) -> None:
+        super().__init__(**convention)
+        self.size = size
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        self.seen.append((len(fixed), *fixed.shape[2:]))
+        if self.size not in (None, fixed.shape[2]):
+            raise RuntimeError(f"trained on {self.size}")
+        # All axes together: a shift along all of them is followed, too.
+        slope = (gradient(fixed) + gradient(moving)).flatten(2) / 2
+        change = (fixed - moving).flatten(1)[..., None]
+        shift = torch.linalg.solve(slope @ slope.mT, slope @ change)[..., None, None]
+        field = shift * self.get_buffer("scale").reshape(1, 3, 1, 1, 1)
+        field = field[:, ["zyx".index(axis) for axis in self.order]]
+        return field.expand(-1, -1, *fixed.shape[2:])
+
+
+class TestLargeCanvases:
+    """What takes long is measured in small, and only what holds on the whole canvas counts."""
+
+    @pytest.fixture(autouse=True)
+    @staticmethod
+    def small_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(conventions, "MOST_CELLS", 32**3)
+
+    @pytest.mark.parametrize(
+        ("network", "output", "sentences"),
+        [
+            (Asked(), {}, []),
+            (Asked(order="xyz"), {}, ["component order: stated zyx, measured xyz"]),
+            (Asked(), {"sign": -1}, ["direction: the field leads away"]),
+            (Asked(scale=(9, 9, 9)), {}, ["unit: stated canvas_voxel"]),
+        ],
+    )
+    def test_smaller_canvas(
+        self, network: Any, output: dict[str, Any], sentences: list[str], make_spec: MakeSpec
+    ) -> None:
+        found = measure(network, make_spec(output, inputs=IMAGES), 64)
+        assert found.canvas == (32, 32, 32)
+        said = zip(found.contradictions, sentences, strict=True)
+        assert all(text.startswith(sentence) for text, sentence in said)
+        assert [count for count, *size in network.seen if size == [64] * 3] == [2]
+
+    def test_unit_of_one_size(self, make_spec: MakeSpec) -> None:
+        """Shares of half of 64 cells; on 32 cells they would pass for shares of the whole."""
+        network = Asked(scale=(2 / 64,) * 3)
+        right = {"unit": "normalized", "align_corners": False}
+        wrong = {"unit": "unit_interval", "align_corners": False}
+        small = measure(network, make_spec(wrong, inputs=IMAGES), 32)
+        assert small.contradictions == small.doubts == ()
+        assert measure(network, make_spec(right, inputs=IMAGES), 64).contradictions == ()
+        (contradiction,) = measure(network, make_spec(wrong, inputs=IMAGES), 64).contradictions
+        assert "the vectors fit normalized" in contradiction
+
+    def test_network_of_one_size(self, make_spec: MakeSpec) -> None:
+        network = Asked(64, order="xyz")
+        found = measure(network, make_spec(inputs=IMAGES), 64)
+        assert found.canvas == (64, 64, 64)
+        assert "measured xyz" in found.contradictions[0]
+
+    def test_proportions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.undo()
+        assert conventions.smaller_canvas((160, 192, 224)) == (96, 96, 128)
+        assert conventions.smaller_canvas((16, 512, 512)) == (16, 320, 320)
+        assert conventions.smaller_canvas((96, 96, 96)) == (96, 96, 96)
 
 
 class TestTrained:

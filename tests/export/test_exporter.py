@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from segreg.engine.errors import PackageError
+from segreg.engine.errors import InputError, PackageError
 from segreg.engine.package import Package, load_package
 from segreg.engine.phantom import make_phantom
 from segreg.engine.runtime import Engine
@@ -114,6 +114,14 @@ class TestAgain:
         with pytest.raises(PackageError, match=r"docs/notes\.md lies where only files"):
             export(material.network, material.spec, folder, **material.texts)
 
+    def test_missing_files_are_refused_before_the_work(
+        self, folder: Path, material: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(exporter_module, "measure_conventions", None)
+        for given in ({"card": folder / "no.md"}, {"pair": [folder / "no.nii"] * 4}):
+            with pytest.raises(InputError, match=r"(card|pair 1): no file .*no\."):
+                export(material.network, material.spec, folder, **given)
+
     @pytest.mark.parametrize("fault", ["spec", "parity", "card"])
     def test_failure_leaves_the_old_package(
         self, folder: Path, material: Any, stand_ins: Any, fault: str
@@ -150,7 +158,7 @@ def fail_to_export(fault: str, folder: Path, material: Any, stand_ins: Any) -> N
     if fault == "spec":
         spec["segreg"]["canvas"] = [15]
     if fault == "card":
-        texts["card"] = folder.parent / "nowhere.md"
+        texts["card"] = folder.parent  # no file, which shows when it is read
     export(material.network, spec, folder, **texts)
 
 

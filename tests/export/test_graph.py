@@ -136,7 +136,14 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, make_spec: MakeSpec)
         (FixedBatch(), r"works for the one batch size it was traced with.*in forward"),
     ],
 )
-def test_refuses(network: Any, sentence: str, tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_refuses(
+    network: Any,
+    sentence: str,
+    tmp_path: Path,
+    make_spec: MakeSpec,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(PackageError, match=sentence):
         write(network, tmp_path / "refused.onnx", make_spec())
     assert not (tmp_path / "refused.onnx").exists()
+    assert capfd.readouterr().err == ""  # the sentence alone, and not the graph

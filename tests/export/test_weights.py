@@ -82,13 +82,14 @@ class Malicious:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("save", [torch.save, None])
-    def test_pickle_with_code_is_not_run(self, tmp_path: Path, save: Any) -> None:
+    @pytest.mark.parametrize("protocol", [0, 2, 4, 5, None])
+    def test_pickle_with_code_is_not_run(self, tmp_path: Path, protocol: int | None) -> None:
         weights, marker = tmp_path / "evil.pt", tmp_path / "ran"
-        if save is None:
-            weights.write_bytes(pickle.dumps(Malicious(marker), protocol=2))
+        if protocol is not None:
+            content = {"velocity": Malicious(marker)}
+            weights.write_bytes(pickle.dumps(content, protocol=protocol))
         else:
-            save({"velocity": Malicious(marker)}, weights)
+            torch.save({"velocity": Malicious(marker)}, weights)
         with pytest.raises(PackageError, match=r"evil\.pt: .*would have to run code .*torch\.save"):
             load_network(NETWORK, weights)
         assert not marker.exists()
@@ -111,7 +112,7 @@ class TestRefusals:
         with pytest.raises(PackageError, match=rf"cut\.{form}: truncated or damaged .*again"):
             load_network(NETWORK, cut)
 
-    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"{}", bytes(99)])
+    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"{}", b"text", bytes(99)])
     @pytest.mark.parametrize("name", ["cut.pt", "cut.safetensors"])
     def test_damaged(self, tmp_path: Path, content: bytes, name: str) -> None:
         (tmp_path / name).write_bytes(content)
@@ -154,6 +155,15 @@ class TestRefusals:
     def test_no_such_network(self, material: Any, reference: str) -> None:
         with pytest.raises(PackageError, match="network: expected module:Class"):
             load_network(reference, material.weights)
+
+    @pytest.mark.parametrize("code", ["def broken(:", "raise RuntimeError('by itself')"])
+    def test_module_that_fails(
+        self, material: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+    ) -> None:
+        (tmp_path / "failing_module.py").write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(PackageError, match=r"can import here, .* \((Syntax|Runtime)Error: "):
+            load_network("failing_module:Network", material.weights)
 
     @pytest.mark.parametrize(
         ("config", "sentence"),

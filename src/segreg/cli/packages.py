@@ -132,8 +132,10 @@ def verify_package(
                     "backends": [check.as_dict() for check in checks],
                 }
             )
-        elif not quiet:
+        elif not quiet and opened.registers:
             _print_checks(checks)
+        elif not quiet:
+            typer.echo("It holds no registration network, which is what backends are compared on.")
     for note in notes:
         console.say(f"Note: {note}", quiet=quiet)
     if wrong := [check for check in checks if not check.sound]:
