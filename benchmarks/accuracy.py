@@ -1,12 +1,15 @@
 """Accuracy on real data: ``python -m benchmarks accuracy``.
 
 Per data set and number of passes: Dice, HD95, folding inside regions and at seams, SD of the log
-Jacobian, seconds a stage. Zero passes is moment matching alone.
+Jacobian, seconds a stage. Zero passes is moment matching alone; ``refined`` is the package's own
+number of passes and refinement after them. Each also in both directions apart: data sets give every
+pair forth and back.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -19,6 +22,8 @@ from benchmarks import degradation
 from benchmarks.datasets import DATASETS, Pair
 from benchmarks.memory import peak_mib
 from benchmarks.record import write_record
+from benchmarks.tables import REFINED
+from segreg.engine import refinement
 from segreg.engine.assessment import assess
 from segreg.engine.precision import AUTO, PRECISIONS
 from segreg.engine.result import without_nan
@@ -34,18 +39,27 @@ MEASURES = {
     "folding_seams_percent": "folded seams %",
     "log_jacobian_sd": "SD log J",
 }
+DIRECTIONS = ("forth", "back")  # of neighbours in a data set
 
 
-def measure_pair(engine: Engine, pair: Pair, *, automatic: bool = False) -> dict[str, Any]:
+def measure_pair(
+    engine: Engine,
+    pair: Pair,
+    refine: refinement.Refine = refinement.OFF,
+    *,
+    automatic: bool = False,
+) -> dict[str, Any]:
     """Register once; measures, seconds a stage, and Dice per region.
 
     ``automatic`` hands over the images alone; the measures are of the given labels all the same.
     """
     if automatic:
-        result = engine.register(pair.moving, pair.fixed)
+        result = engine.register(pair.moving, pair.fixed, refine=refine)
         quality = assess(result.displacement, pair.moving_labels, pair.fixed_labels).quality
     else:
-        result = engine.register(pair.moving, pair.fixed, pair.moving_labels, pair.fixed_labels)
+        result = engine.register(
+            pair.moving, pair.fixed, pair.moving_labels, pair.fixed_labels, refine=refine
+        )
         quality = result.quality
     return {
         "pair": pair.id,
@@ -58,25 +72,31 @@ def measure_pair(engine: Engine, pair: Pair, *, automatic: bool = False) -> dict
 
 
 def measure_dataset(
-    name: str, pairs: list[Pair], engines: dict[int, Engine], console: Console
+    name: str, pairs: list[Pair], engines: dict[int | str, Engine], console: Console
 ) -> list[dict[str, Any]]:
-    """One case per number of passes, with the raw figures of every pair."""
+    """One case per number of passes, and ``REFINED``, with the raw figures of every pair."""
     cases = []
     automatic = name in AUTOMATIC
-    for passes, engine in engines.items():
-        measure_pair(engine, pairs[0], automatic=automatic)  # warm
+    for kind, engine in engines.items():
+        refine = refinement.AUTO if kind == REFINED else refinement.OFF
+        measure = partial(measure_pair, engine, refine=refine, automatic=automatic)
+        measure(pairs[0])  # warm
         rows = [
-            measure_pair(engine, pair, automatic=automatic)
-            for pair in track(pairs, f"{name}, {passes} passes", console=console, transient=True)
+            {**measure(pair), "direction": DIRECTIONS[number % 2]}
+            for number, pair in enumerate(
+                track(pairs, f"{name}, {_words(kind)}", console=console, transient=True)
+            )
         ]
         cases.append(
             {
-                "id": f"accuracy/{name}/{passes}",
+                "id": f"accuracy/{name}/{kind}",
                 "dataset": name,
-                "passes": passes,
+                "passes": engine.passes,
+                "refine": refine,
                 "pairs": len(rows),
                 "dice_before": mean(row["dice_before"] for row in rows),
                 **{m: mean(row[m] for row in rows) for m in MEASURES},
+                "by_direction": _by_direction(rows),
                 "unit": "s",
                 "samples": [row["compute_s"] for row in rows],
                 "median": median(row["compute_s"] for row in rows),
@@ -84,6 +104,20 @@ def measure_dataset(
             }
         )
     return cases
+
+
+def _words(kind: int | str) -> str:
+    return f"{kind} passes" if isinstance(kind, int) else kind
+
+
+def _by_direction(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Means of the measures over the pairs of each direction."""
+    groups = {way: [row for row in rows if row["direction"] == way] for way in DIRECTIONS}
+    return {
+        way: {m: mean(row[m] for row in group) for m in ("dice_before", *MEASURES)}
+        for way, group in groups.items()
+        if group
+    }
 
 
 def print_table(cases: list[dict[str, Any]], console: Console) -> None:
@@ -94,7 +128,7 @@ def print_table(cases: list[dict[str, Any]], console: Console) -> None:
         table.add_row(
             case["dataset"],
             str(case["pairs"]),
-            str(case["passes"]),
+            case["id"].rsplit("/", 1)[1],
             f"{case['dice_before']:.3f}",
             *[f"{case[m]:.3f}" for m in MEASURES],
             f"{case['median']:.2f}",
@@ -109,6 +143,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default=AUTO, choices=[AUTO, *PRECISIONS])
     parser.add_argument("--passes", type=int, nargs="+", default=[0, 1, 2, 4])
     parser.add_argument(
+        "--refined", action=argparse.BooleanOptionalAction, default=True,
+        help="measure refinement, too, after the package's own passes",
+    )  # fmt: skip
+    parser.add_argument(
         "--datasets", nargs="+", choices=[*DATASETS, *AUTOMATIC], default=list(DATASETS)
     )
     parser.add_argument("--pairs", type=int, help="at most so many pairs of each data set")
@@ -120,12 +158,12 @@ def run(options: argparse.Namespace) -> int:
     if options.degrade:
         return degradation.run(options)
     console = Console(width=140)
-    engines = {
-        n: Engine(
-            options.package, backend=options.backend, precision=options.precision, passes=n
-        )
-        for n in options.passes
+    loading = {"backend": options.backend, "precision": options.precision}
+    engines: dict[int | str, Engine] = {
+        n: Engine(options.package, passes=n, **loading) for n in options.passes
     }
+    if options.refined:
+        engines[REFINED] = Engine(options.package, **loading)
     cases = []
     for name in options.datasets:
         pairs = list(DATASETS[AUTOMATIC.get(name, name)](options.data))[: options.pairs]

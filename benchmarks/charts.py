@@ -29,6 +29,7 @@ STAGE_COLOURS = {
     "integrate": "#8e7cc3",
     "background": "#5b4a9c",
     "fuse": "#f2c14e",
+    "refine": "#7a5ca8",
     "repair": "#7d8f3c",
     "warp": REST,
     "judge": "#b5523b",

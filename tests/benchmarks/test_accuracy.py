@@ -13,8 +13,10 @@ from rich.console import Console
 from benchmarks.__main__ import main
 from benchmarks.accuracy import MEASURES, measure_dataset, measure_pair, print_table
 from benchmarks.datasets import DATASETS, Pair
+from benchmarks.tables import REFINED, accuracy_table
 from segreg.engine.runtime import Engine
 from segreg.engine.volume import Volume
+from tests.benchmarks.test_tables import rows
 
 
 def test_pair(tiny_package: Path, pair: Pair) -> None:
@@ -52,12 +54,27 @@ def test_dataset_has_a_case_per_number_of_passes(tiny_package: Path, pair: Pair)
     out = StringIO()
     console = Console(file=out, width=140)
     with Engine(tiny_package, passes=0) as none, Engine(tiny_package) as one:
-        cases = measure_dataset("phantoms", [pair, pair], {0: none, 1: one}, console)
-    assert [case["id"] for case in cases] == ["accuracy/phantoms/0", "accuracy/phantoms/1"]
+        engines: dict[int | str, Engine] = {0: none, 1: one, REFINED: one}
+        cases = measure_dataset("phantoms", [pair, pair], engines, console)
+    kinds = ("0", "1", "refined")
+    assert [case["id"] for case in cases] == [f"accuracy/phantoms/{kind}" for kind in kinds]
+    assert [case["refine"] for case in cases] == ["off", "off", "auto"]
+    assert cases[2]["dice"] > cases[1]["dice"]
+    assert cases[2]["passes"] == 1
+    assert "refine" in cases[2]["rows"][0]["seconds"]
     for case in cases:
         assert case["pairs"] == len(case["samples"]) == len(case["rows"]) == 2
         assert min(case["samples"]) <= case["median"] <= max(case["samples"])
         assert case["dice"] == pytest.approx(case["rows"][0]["dice"])
+        assert [row["direction"] for row in case["rows"]] == ["forth", "back"]
+        for number, way in enumerate(("forth", "back")):
+            assert case["by_direction"][way]["dice"] == case["rows"][number]["dice"]
+    accuracy = rows(accuracy_table({"cases": cases}))
+    assert accuracy[0][2:6] == ["before", "moments only", "1 pass", "refined"]
+    assert accuracy[2][5] == f"{cases[2]['dice']:.3f}"
+    assert accuracy[2][6] == f"{cases[2]['hd95_mm']:.2f}"
+    old = rows(accuracy_table({"cases": cases[:2]}))
+    assert old[2][5] == f"{cases[1]['hd95_mm']:.2f}"
     print_table(cases, console)
     assert "phantoms" in out.getvalue()
     assert f"{cases[0]['dice']:.3f}" in out.getvalue()
@@ -75,7 +92,7 @@ def test_command_writes_a_record(
     assert main(["accuracy", *words, "--pairs", "2", "--results", str(tmp_path / "results")]) == 0
     (path,) = (tmp_path / "results").rglob("*.json")
     found = json.loads(path.read_text())
-    assert [case["pairs"] for case in found["cases"]] == [2, 2]
+    assert [case["pairs"] for case in found["cases"]] == [2, 2, 2]
     assert found["package"]["name"] == "tiny"
     assert found["peak_mib"] > 0
     assert "brain" in capsys.readouterr().out
