@@ -22,6 +22,15 @@ MAX_REGIONS = 10_000  # far beyond any atlas: a label map of that many is an ima
 
 
 @dataclass(frozen=True)
+class Unmatched:
+    """A region that only one side has: ``side`` is "moving" or "fixed"."""
+
+    name: str
+    side: str
+    voxels: int
+
+
+@dataclass(frozen=True)
 class LabelScheme:
     """The regions of one pair, numbered 1..K in this order.
 
@@ -30,11 +39,13 @@ class LabelScheme:
     names : K region names.
     labels : K tuples of the label numbers that make up each region.
     notes : sentences for the result: labels on one side only, labels left out.
+    unmatched : regions that are asked for and on one side only.
     """
 
     names: tuple[str, ...]
     labels: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...] = ()
+    unmatched: tuple[Unmatched, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -110,6 +121,7 @@ def make_scheme(
             for name, labels in _checked(resolve_groups(groups, known) if known else groups).items()
         }
     names, labels, notes = [], [], []
+    alone: dict[str, dict[str, tuple[int, ...]]] = {"moving": {}, "fixed": {}}
     for name, numbers in candidates.items():
         on_moving, on_fixed = moving.intersection(numbers), fixed.intersection(numbers)
         if on_moving and on_fixed:
@@ -117,6 +129,7 @@ def make_scheme(
             labels.append(numbers)
         elif on_moving or on_fixed:
             side = "moving" if on_moving else "fixed"
+            alone[side][name] = numbers
             notes.append(f"{name} is only in the {side} label map and is not registered")
         elif select is not None or groups is not None:
             notes.append(f"{name} is in neither label map")
@@ -131,7 +144,24 @@ def make_scheme(
         )
     if len(names) > MAX_REGIONS:
         raise InputError(f"labels: at most {MAX_REGIONS} regions, got {len(names)}. Group them.")
-    return LabelScheme(tuple(names), tuple(labels), tuple(notes))
+    unmatched = (
+        *_count_unmatched("moving", moving_labels, alone["moving"]),
+        *_count_unmatched("fixed", fixed_labels, alone["fixed"]),
+    )
+    return LabelScheme(tuple(names), tuple(labels), tuple(notes), unmatched)
+
+
+def _count_unmatched(
+    side: str, label_map: NDArray[np.integer], regions: dict[str, tuple[int, ...]]
+) -> list[Unmatched]:
+    if not regions:
+        return []
+    found = LabelScheme(tuple(regions), tuple(regions.values())).region_map(label_map)
+    xp, count = array_module(found), len(regions) + 1
+    # Slice by slice: counting takes eight bytes a voxel.
+    slices = [xp.bincount(one.reshape(-1), minlength=count) for one in found]
+    voxels = fetch(sum(slices))[1:]
+    return [Unmatched(name, side, int(n)) for name, n in zip(regions, voxels, strict=True)]
 
 
 def read_groups(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segreg.engine.labels import LabelScheme
+from segreg.engine.plausibility import LabelledSide, label_faults
 from segreg.kernels import (
     JacobianSums,
     RegionStats,
@@ -24,11 +25,20 @@ RegionMap = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Limits of the verdict; the defaults follow AAPM TG-132 (Brock et al. 2017)."""
+    """Limits of the verdict; those of the registration follow AAPM TG-132 (Brock et al. 2017).
+
+    The others are about the label maps, see ``segreg.engine.plausibility``. Healthy hearts and
+    brains of different people stay below half of ``volume_change`` and below 0.8 of
+    ``swap_ratio``.
+    """
 
     dice: float = 0.80
     surface_distance_voxels: float = 1.0  # mean distance, in units of the largest voxel dimension
     folding_percent: float = 0.0
+    volume_change: float = 8.0  # of a region between the sides: twice as long along each axis
+    swap_ratio: float = 1.2  # by how much better two regions fit if they are exchanged
+    gap_share: float = 0.25  # of a region's mean slice, in the neighbours of an empty one
+    unmatched_percent: float = 2.0  # of what is labelled, in a region that one side lacks
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,15 @@ def judge(
                 log_jacobian_sd=float(deviation[k + 1]),
             )
         )
+    sides = (
+        LabelledSide(
+            "moving", moving, moving_stats,
+            np.linalg.inv(np.vstack([to_moving, (0, 0, 0, 1)])), moving_voxel_ml,
+        ),
+        LabelledSide("fixed", fixed, fixed_stats, np.eye(4), voxel_ml),
+    )  # fmt: skip
     faults = _faults(regions, thresholds, float(spacing.max()))
+    faults += label_faults(scheme, *sides, spacing, thresholds)
     return _summarise(regions, sums, thresholds, faults), jacobian
 
 
