@@ -103,7 +103,10 @@ def by_size(labels: Labels) -> list[int]:
 
 
 def fullest(labels: Labels) -> int:
-    return int(np.count_nonzero(labels, axis=(1, 2)).argmax())
+    """The slice with most labelled voxels that is neither the first nor the last."""
+    counts = np.count_nonzero(labels, axis=(1, 2))
+    counts[np.flatnonzero(counts)[[0, -1]]] = 0
+    return int(counts.argmax())
 
 
 DEGRADATIONS: dict[str, Callable[[Labels], Labels]] = {
