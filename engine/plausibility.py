@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from segreg.engine.arrays import Array, array_module, fetch
+from segreg.engine.arrays import Array, array_module
 from segreg.engine.labels import LabelScheme
 from segreg.engine.moments import match_moments
 from segreg.kernels import RegionStats

@@ -189,7 +189,9 @@ def _count_faults(quality: Mapping[str, Any], beyond: list[set[str]], surface_li
     count = f"{faults} {'fault' if faults == 1 else 'faults'}"
     if not parts:  # of a kind this page does not know
         return f"{count}."
-    return f"{count} in {regions} of {len(beyond)} regions: {', '.join(parts)}."
+    others = faults - sum(counts.values())
+    more = f" {others} more about the label maps themselves." if others > 0 else ""
+    return f"{count} in {regions} of {len(beyond)} regions: {', '.join(parts)}.{more}"
 
 
 def _pale(colour: str) -> str:

@@ -58,13 +58,13 @@ def swapped(labels: Labels) -> Labels:
 
 def without_slice(labels: Labels) -> Labels:
     kept = labels.copy()
-    kept[middle(labels)] = 0
+    kept[fullest(labels)] = 0
     return kept
 
 
 def without_slice_of_one(labels: Labels) -> Labels:
     largest, kept = by_size(labels)[-1], labels.copy()
-    plane = kept[middle(labels == largest)]
+    plane = kept[fullest(labels == largest)]
     plane[plane == largest] = 0
     return kept
 
@@ -102,9 +102,11 @@ def by_size(labels: Labels) -> list[int]:
     return sorted(numbers, key=lambda n: np.count_nonzero(labels == n))
 
 
-def middle(labels: Labels) -> int:
-    slices = np.flatnonzero(labels.any((1, 2)))
-    return int(slices[len(slices) // 2])
+def fullest(labels: Labels) -> int:
+    """The slice with most labelled voxels that is neither the first nor the last."""
+    counts = np.count_nonzero(labels, axis=(1, 2))
+    counts[np.flatnonzero(counts)[[0, -1]]] = 0
+    return int(counts.argmax())
 
 
 DEGRADATIONS: dict[str, Callable[[Labels], Labels]] = {
