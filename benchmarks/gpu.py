@@ -15,12 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.checkout import ROOT
-from benchmarks.operations import OPERATIONS
-from benchmarks.record import write_record
-from benchmarks.resources import TARGETS, Usage, read_usage, resource_cases
-from benchmarks.roofline import Stopwatch, measure_copy, measure_launches, measure_operation
-from benchmarks.samples import describe_bar
-from benchmarks.trials import (
+from benchmarks.gpu_checks import (
     CHECKED,
     CHECKERS,
     Trial,
@@ -28,6 +23,11 @@ from benchmarks.trials import (
     run_engine_tests,
     run_tests,
 )
+from benchmarks.operations import OPERATIONS
+from benchmarks.record import write_record
+from benchmarks.resources import TARGETS, Usage, read_usage, resource_cases
+from benchmarks.roofline import Stopwatch, measure_copy, measure_launches, measure_operation
+from benchmarks.samples import describe_bar
 
 NO_GPU = 3  # exit code
 SHARE = 0.7  # of the copy's bandwidth

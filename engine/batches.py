@@ -78,19 +78,22 @@ class RegionBatches:
             yield part, result
 
     def _note(self, count: int, failure: str) -> None:
-        self.notes.append(
-            f"memory ran out with {count} regions in one batch ({failure}); it was halved. Give a "
-            "memory budget (--gpu-memory) that fits to be spared the attempt."
-        )
+        said = f"memory ran out with {count} regions in one batch ({failure}); it was halved."
+        if self.device is not HOST:
+            said += " Give a memory budget (--gpu-memory) that fits to be spared the attempt."
+        self.notes.append(said)
 
     def _too_small(self, count: int, bytes_each: int) -> BackendError:
         budget = self.device.budget
         bound = "all that is free" if budget is None else f"the budget of {format_bytes(budget)}"
         needed = f"{count} {'region needs' if count == 1 else 'regions need'}"
-        mend = "Free memory of the GPU" if budget is None else "Raise the budget (--gpu-memory)"
+        if self.device is HOST:
+            mend = "Free memory, or use a package with smaller canvases."
+        else:
+            first = "Raise the budget (--gpu-memory)" if budget else "Free memory of the GPU"
+            mend = f"{first}, use a package with smaller canvases, or a backend of the CPU."
         return BackendError(
             f"out of memory on {self.device.name}: {needed} about "
             f"{format_bytes(count * bytes_each)} beside the network and the volumes, which is more "
-            f"than is left of {bound}. {mend}, use a package with smaller canvases, or a backend "
-            "of the CPU."
+            f"than is left of {bound}. {mend}"
         )

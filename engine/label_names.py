@@ -35,7 +35,7 @@ def read_label_names(path: str | Path) -> dict[str, int]:
         content = json.loads(text) if path.suffix == ".json" else None
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path.name}: expected names of labels, could not read it ({error})."
+            f"{path.name or path}: expected names of labels, could not read it ({error})."
         ) from error
     entries = _json_entries(content, path.name) if path.suffix == ".json" else _lines(text)
     names: dict[str, int] = {}

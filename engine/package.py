@@ -127,8 +127,14 @@ def load_package(folder: Path, *, keyring: str | Path | None = None) -> Package:
     try:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise PackageError(f"{METADATA}: expected JSON, could not parse it ({error}).") from error
-    validate_metadata(metadata)
+        raise PackageError(
+            f"{folder.name}: expected JSON in {METADATA}, could not parse it ({error})."
+        ) from error
+    if faults := metadata_faults(metadata):
+        raise PackageError(
+            f"{folder.name}: {METADATA} does not follow the schema: {'; '.join(faults)}. "
+            "Mend that, or take the version of segreg that the package was made for."
+        )
     _check_networks(folder, metadata["segreg"])
     package = Package(folder, metadata, digest)
     _ = package.curve  # read while the folder is known to be there, and refused if it is none
@@ -238,12 +244,6 @@ def _check_networks(folder: Path, settings: dict[str, Any]) -> None:
                 f"{folder.name}: its {precision} variant, {variant['file']}, is missing. "
                 "Fetch the package again."
             )
-
-
-def validate_metadata(metadata: Any) -> None:
-    """Refuse metadata that breaks the schema; the message lists every fault."""
-    if faults := metadata_faults(metadata):
-        raise PackageError(f"{METADATA} does not follow the schema: {'; '.join(faults)}.")
 
 
 def metadata_faults(metadata: Any) -> list[str]:

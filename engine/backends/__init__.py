@@ -82,7 +82,7 @@ def open_backend(
     channels, outputs : of the network's input and output.
     canvas : the package's canvas sizes, for backends that build for shapes.
     options : for a backend of the GPU; those of the CPU refuse them when asked for by name, and
-        do without them when chosen.
+        when chosen do without them and say so in their notes.
     precision : of a file: what it shall run in; None leaves it to the type of its weights.
 
     Raises
@@ -140,6 +140,11 @@ def _open_first(
             unable.append(error)
             continue
         backend.notes += [f"{error} Backend {name} runs it instead." for error in refusals]
+        if options is not None and options.chosen and not on_gpu:
+            backend.notes.append(
+                f"options of the GPU (--gpu, --cuda-graph, --engine-cache) change nothing: backend "
+                f"{name} runs on the CPU. segreg doctor says what a GPU lacks here."
+            )
         return backend
     if refusals:
         operators = tuple(sorted({o for error in refusals for o in error.operators}))

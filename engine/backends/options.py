@@ -39,6 +39,11 @@ class CudaOptions:
     search: str = "heuristic"
     progress: BuildProgress | None = None
 
+    @property
+    def chosen(self) -> bool:
+        """Whether they ask for something that only a GPU can do; a bound or a bar does not."""
+        return self.device is not None or self.record or self.cache is not None
+
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise ValueError(f"batch: expected at least 1 region, got {self.batch}.")

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import gpu, roofline, trials
+from benchmarks import gpu, gpu_checks, roofline
+from benchmarks.gpu_checks import Trial, count_faults, count_results
 from benchmarks.operations import OPERATIONS
 from benchmarks.roofline import check_block, check_small
-from benchmarks.trials import Trial, count_faults, count_results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHAPE = (44, 40, 36)
@@ -217,25 +217,25 @@ def test_faults_are_counted(text: str, faults: int | None) -> None:
 
 def test_a_checker_that_is_not_there_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    trial = trials.check_memory("memcheck", "warp", 1.0)
+    trial = gpu_checks.check_memory("memcheck", "warp", 1.0)
     assert trial == Trial("memcheck", problem="compute-sanitizer is not on the PATH")
     assert not trial.proven
 
 
 def test_tests_of_the_engine_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = trials.importlib.util.find_spec
+    find = gpu_checks.importlib.util.find_spec
     absent = {"isal", "segreg.kernels._cpu"}
     monkeypatch.setattr(
-        trials.importlib.util, "find_spec", lambda name: None if name in absent else find(name)
+        gpu_checks.importlib.util, "find_spec", lambda name: None if name in absent else find(name)
     )
-    trial = trials.run_engine_tests(1.0)
+    trial = gpu_checks.run_engine_tests(1.0)
     assert trial == Trial("engine", problem="not installed: isal, segreg.kernels._cpu")
     assert gpu.succeeded([trial], [], [])
 
 
 def test_tests_that_do_not_end_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "_pytest", lambda: [sys.executable, "-c", "while True: pass"])
-    assert trials.run_tests(0.2).problem == "not finished within 0.2 s"
+    monkeypatch.setattr(gpu_checks, "_pytest", lambda: [sys.executable, "-c", "while True: pass"])
+    assert gpu_checks.run_tests(0.2).problem == "not finished within 0.2 s"
 
 
 BARE = """
@@ -269,7 +269,7 @@ def test_a_bare_checkout_runs_the_benchmark() -> None:
 
 
 def test_a_bare_checkout_collects_all_tests_for_a_gpu() -> None:
-    command = trials._pytest()[3:]
+    command = gpu_checks._pytest()[3:]
     code = "sys.path.insert(0, ''); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
     output = bare(code, "--collect-only", *command)
     found = {line.partition("::")[0] for line in output.splitlines() if "[cuda" in line}

@@ -15,6 +15,7 @@ from rich.console import Console
 from segreg.cli import console, gpu
 from segreg.engine import gpu_path
 from segreg.engine.backends import Availability, CudaOptions
+from segreg.engine.machine import describe_cupy
 
 Segreg = Callable[..., Any]
 
@@ -47,6 +48,13 @@ def test_a_backend_of_the_cpu_takes_none_of_them(register: Segreg, words: Any) -
     assert ran.exit_code == 3
     assert "runs on the CPU and takes no CudaOptions" in ran.stderr
     assert words[0] in ran.stderr
+
+
+@pytest.mark.skipif(describe_cupy()[1] is None, reason="a GPU takes them")
+def test_a_chosen_backend_of_the_cpu_says_that_they_change_nothing(register: Segreg) -> None:
+    sentence = "options of the GPU (--gpu, --cuda-graph, --engine-cache) change nothing: backend"
+    assert sentence in register("--gpu", 7).stderr
+    assert sentence not in register().stderr
 
 
 def test_a_size_that_is_none(register: Segreg) -> None:

@@ -199,6 +199,9 @@ class TestTrust:
         path = tmp_path / "bill.json"
         assert segreg("packages", "sbom", tiny_package, "-o", path).exit_code == 0
         assert json.loads(path.read_text())["metadata"]["component"]["name"] == "tiny"
+        ran = segreg("packages", "sbom", tiny_package, "-o", tmp_path / "nowhere" / "bill.json")
+        assert ran.exit_code == 2
+        assert "cannot be written" in ran.stderr
 
     def test_backends_on_this_machine(self, segreg: Segreg, tiny_package: Path) -> None:
         ran = segreg("packages", "verify", tiny_package, "--json")

@@ -95,6 +95,17 @@ def test_memory_that_runs_out_again_is_an_error_with_its_mend(count: int) -> Non
     assert "the budget of 3 GiB" in str(caught.value)
 
 
+def test_on_the_host_no_gpu_is_spoken_of() -> None:
+    def work(part: Any) -> Any:
+        raise MemoryError("Unable to allocate")
+
+    batches = RegionBatches(HOST)
+    with pytest.raises(BackendError, match=r"out of memory on cpu: .* Free memory, or") as caught:
+        list(batches.run(np.arange(8), HOST_CELLS // 4, 100, work))
+    assert "GPU" not in str(caught.value)
+    assert "gpu" not in " ".join(batches.notes)
+
+
 def test_other_errors_are_left_alone() -> None:
     with pytest.raises(ZeroDivisionError):
         run(Small(800), 8, lambda part: 1 // 0)

@@ -25,7 +25,8 @@ from segreg.engine.result import Result
 from segreg.engine.runtime import Engine
 from segreg.kernels import _machines, _memory, sampling
 from tests.engine.pairs import BOXES, SHIFTED, cubes, pair_of, same, volumes
-from tests.engine.strict_cupy import OutOfMemoryError, StrictGpu, strict_gpu
+from tests.engine.strict_cupy import StrictGpu, strict_gpu
+from tests.engine.strict_streams import OutOfMemoryError
 from tests.kernels.conftest import Emulated
 
 # With one pass: looks at each batch, speeds and folds, labels, statistics, points, repair, quality,

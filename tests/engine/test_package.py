@@ -9,6 +9,7 @@ import pytest
 
 from segreg.engine.errors import PackageError
 from segreg.engine.package import (
+    METADATA,
     load_package,
     open_package,
     shipped_packages,
@@ -79,7 +80,7 @@ def test_missing_and_unlisted_files(package: Path) -> None:
 )
 def test_schema_names_the_fault(package: Path, changes: dict, message: str) -> None:
     rewrite(package, **changes)
-    with pytest.raises(PackageError, match=message):
+    with pytest.raises(PackageError, match=rf"^tiny: {METADATA} does not .*{message}.* Mend that"):
         load_package(package)
 
 

@@ -190,6 +190,7 @@ def write_bill(
 ) -> None:
     """List what is inside a package and what it was made with (CycloneDX JSON)."""
     from segreg.engine.bill import make_bill
+    from segreg.engine.files import replace_file
     from segreg.engine.package import open_package
 
     with open_package(package) as opened:
@@ -197,7 +198,8 @@ def write_bill(
     if output is None:
         console.print_json(bill)
     else:
-        output.write_text(json.dumps(bill, indent=2) + "\n", encoding="utf-8")
+        with replace_file(output) as temporary:
+            temporary.write_text(json.dumps(bill, indent=2) + "\n", encoding="utf-8")
         console.say(f"Written: {output}")
 
 
