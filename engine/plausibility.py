@@ -15,14 +15,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from segreg.engine.arrays import Array, array_module
+from segreg.engine.arrays import Array, array_module, fetch
 from segreg.engine.labels import LabelScheme
 from segreg.engine.moments import match_moments
-from segreg.kernels import RegionStats
+from segreg.kernels import RegionStats, region_stats
 
 Floats = NDArray[np.float64]
 
-CHUNK = 1 << 22  # voxels counted at once: what they take of memory is bounded
+CHUNK = 1 << 24  # voxels counted at once: what they take of memory is bounded
+MOST_KEYS = 1 << 14  # regions times slices counted at once
 FEW_SLICES = 3  # a longer gap parts a region, a shorter region has no slices to compare with
 THICKER = 2  # times as thick as others: slices lie across this axis and no other
 SAMPLES = 4096  # voxels of a slice that are looked at
@@ -153,18 +154,25 @@ def count_slices(side: LabelledSide, axis: int) -> tuple[int, NDArray[np.int64]]
     stats = side.stats
     there = stats.voxels[1:] > 0
     low, high = stats.low[1:][there].min(0), stats.high[1:][there].max(0)
-    box = side.region_map[tuple(map(slice, low, high))].swapaxes(0, axis)
-    every = max(1, round((box[0].size / SAMPLES) ** 0.5))
-    slices = box[:, ::every, ::every]
-    xp, count = array_module(box), len(there) + 1
-    length, size = slices.shape[0], max(int(np.prod(slices.shape[1:])), 1)
-    step, parts = max(CHUNK // size, 1), []
+    area = float(np.prod(np.delete(high - low, axis)))
+    every = max(1, round((area / SAMPLES) ** 0.5))
+    steps = [1 if a == axis else every for a in range(3)]
+    box = side.region_map[tuple(map(slice, low, high, steps))]
+    xp, count, length = array_module(box), len(there) + 1, box.shape[axis]
+    step, parts = max(min(MOST_KEYS // count, CHUNK * length // box.size), 1), []
     for start in range(0, length, step):
-        part = slices[start : start + step]
-        keys = xp.arange(len(part), dtype=xp.int32)[:, None, None] * count + part
-        found = xp.bincount(keys.reshape(-1), minlength=len(part) * count)
-        parts.append(found.reshape(len(part), count))
-    return int(low[axis]), fetch(xp.concatenate(parts))[:, 1:].T * every**2
+        place = [slice(None)] * 3
+        place[axis] = slice(start, start + step)
+        part = box[tuple(place)]
+        line = [1, 1, 1]
+        line[axis] = thick = part.shape[axis]
+        # A number for each region in each slice: then one pass counts them all.
+        numbers = (count * np.arange(thick, dtype=np.int32)).reshape(line)
+        keys = xp.asarray(numbers) + part
+        # Only counts are asked for, so any image of the right shape will do.
+        found = region_stats(keys, keys.astype(np.float32), thick * count - 1)
+        parts.append(found.voxels.reshape(thick, count))
+    return int(low[axis]), np.concatenate(parts)[:, 1:].T * every**2
 
 
 def is_empty(side: LabelledSide, axis: int, first: int, last: int, region: int) -> bool:
@@ -172,7 +180,7 @@ def is_empty(side: LabelledSide, axis: int, first: int, last: int, region: int) 
     index = tuple(slice(first, last + 1) if a == axis else slice(None) for a in range(3))
     part = side.region_map[index]
     found = part == region + 1 if region >= 0 else part > 0
-    return not bool(fetch(found.any()))
+    return not int(fetch(found.sum()))
 
 
 def find_gaps(counts: NDArray[np.int64], share: float) -> list[tuple[int, int]]:
