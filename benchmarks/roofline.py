@@ -118,10 +118,13 @@ def check_block(
     side = min(2 * margin + 8, *shape)
     first = [(length - side) * 2 // 3 for length in shape]
     block = (..., *(slice(begin, begin + side) for begin in first))
-    cut = {
-        name: cupy.asnumpy(value[block]) if hasattr(value, "ndim") else value
-        for name, value in arguments.items()
-    }
+
+    def cut_out(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(cut_out(part) for part in value)
+        return cupy.asnumpy(value[block]) if hasattr(value, "ndim") else value
+
+    cut = {name: cut_out(value) for name, value in arguments.items()}
     inside = (..., *[slice(margin, side - margin)] * 3)
     expected = _first(operation.expected(cut))
     return operation.compare(cupy.asnumpy(result[block])[inside], expected[inside])
