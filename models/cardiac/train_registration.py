@@ -29,7 +29,7 @@ from models.shapes.fields import compose, integrate, to_canvas, warp
 from models.shapes.losses import dice_loss, outline_loss, smoothness_loss, texture_loss
 from models.shapes.network import RegionNetwork
 from segreg.engine.background import union_plan
-from segreg.engine.canvases import place_canvases
+from segreg.engine.canvases import bounding_boxes, place_canvases
 from segreg.engine.labels import make_scheme
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.volume import Volume, check_image
@@ -70,17 +70,18 @@ def plan_task(moving: tuple[Path, Path], fixed: tuple[Path, Path]) -> Task:
 
 def gather(plan: RegionPlan, size: int) -> Canvases:
     """(K, 2, S, S, S) of the moving and of the fixed side: masks and masked images."""
-    canvases = place_canvases(plan, size, 2, MARGIN)
+    boxes = bounding_boxes(plan.fixed, MARGIN)
+    canvases = place_canvases(plan, boxes, (size, size, size), 2)
     gathered = []
-    for side, to_side, supersample in (
-        (plan.moving, canvases.to_moving, canvases.supersample_moving),
-        (plan.fixed, canvases.to_fixed, canvases.supersample_fixed),
+    for side, to_side in (
+        (plan.moving, canvases.to_moving),
+        (plan.fixed, canvases.to_fixed),
     ):
         mean, std = side.stats.intensity_mean[1:], side.stats.intensity_std[1:]
         intensity = np.stack([mean, 1 / (CLIP * np.maximum(std, 1e-6))], 1).astype(np.float32)
         regions = gather_regions(
             side.image, side.shapes, to_side, intensity, size,
-            channels=("mask", "masked_image"), supersample=supersample,
+            channels=("mask", "masked_image"),
         )
         gathered.append(torch.from_numpy(regions))
     return gathered[0], gathered[1]

@@ -19,7 +19,7 @@ from models.cardiac.train_registration import (
     volume_loss,
 )
 from models.shapes.network import RegionNetwork
-from segreg.engine.canvases import place_canvases
+from segreg.engine.canvases import bounding_boxes, place_canvases
 from segreg.engine.phantom import make_phantom
 
 
@@ -38,7 +38,8 @@ def test_canvases_are_those_of_the_engine(task: Task) -> None:
     moving, fixed = gather(regions, 16)
     assert moving.shape == fixed.shape == (len(regions.maps), 2, 16, 16, 16)
     # A canvas holds its region: as much mask as the region has voxels, in canvas cells.
-    canvases = place_canvases(regions, 16, 2, recipe.MARGIN)
+    boxes = bounding_boxes(regions.fixed, recipe.MARGIN)
+    canvases = place_canvases(regions, boxes, (16, 16, 16), 2)
     cells = np.prod(canvases.spacing, axis=1) / 8  # field cells are twice as wide
     voxel = float(np.prod([5.0, 4.0, 4.0]))
     expected = regions.fixed.stats.voxels[1:] * voxel / cells
