@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 
 
-def keep_largest(label_map: NDArray[np.integer], labels: list[int]) -> NDArray[np.integer]:
+def keep_largest(
+    label_map: NDArray[np.integer], labels: Sequence[int | Sequence[int]]
+) -> NDArray[np.integer]:
     """``label_map`` (D, H, W) with only the largest component of each of ``labels``.
 
-    Voxels that share a face are connected. Of equally large components the first stays. Other
-    labels are left as they are.
+    Several labels in one entry are taken together: of an organ of many parts the largest piece
+    stays, whatever part of it is there. One entry after the other. Voxels that share a face are
+    connected; of equally large components the first stays. Other labels are left as they are.
     """
     cleaned: NDArray[np.integer] = label_map.copy()
-    for label in labels:
-        inside = label_map == label
+    for entry in labels:
+        inside = np.isin(cleaned, entry)
         box = _bounding_box(inside)
         if box is None:
             continue

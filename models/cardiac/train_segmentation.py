@@ -28,7 +28,7 @@ from models.cardiac.training import (
 
 RATE = 1.5e-3
 BATCH = 2
-STEPS = 9000
+STEPS = 7000
 SAVE_EVERY = 250
 VALIDATE_EVERY = 1000
 

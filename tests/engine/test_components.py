@@ -30,6 +30,18 @@ def test_a_row_does_not_run_on_into_the_next() -> None:
     assert found[0, 0, 2:].all()
 
 
+def test_labels_taken_as_one() -> None:
+    """A false part is larger than the true one, which is joined to the rest of its organ."""
+    labels = np.zeros((3, 12, 12), np.uint8)
+    labels[1, 1:6, 1:4], labels[1, 1:3, 4:6], labels[1, 8:11, 8:11] = 1, 2, 2
+    together = keep_largest(labels, [[1, 2], 2])
+    assert (together[1, 8:11, 8:11] == 0).all()
+    assert (together[1, 1:3, 4:6] == 2).all()
+    alone = keep_largest(labels, [2])
+    assert (alone[1, 8:11, 8:11] == 2).all()
+    assert (alone[1, 1:3, 4:6] == 0).all()
+
+
 def test_other_labels_stay() -> None:
     labels = np.zeros((3, 9, 9), np.uint8)
     labels[1, 1:4, 1:4], labels[1, 6, 6], labels[2, 8, 8], labels[0, 0, 0] = 1, 1, 2, 2
