@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -71,22 +71,20 @@ def export(
     if "" not in sys.path:
         sys.path.insert(0, "")  # the network's module lies where the user is
     segments = is_segmentation(spec)
-    if (network is None or weights is None) and (onnx is None or not segments):
+    trained: Any = onnx
+    if network is not None and weights is not None:
+        trained = load_network(network, weights, config=config, key=weights_key)
+    elif onnx is None or not segments:
         raise InputError(
             "export: expected --network and --weights; --onnx is for segmentation networks."
         )
-    trained = (
-        load_network(network, weights, config=config, key=weights_key)
-        if network is not None and weights is not None
-        else None
-    )
 
     def progress(stage: str) -> None:
         console.say(stage, quiet=quiet)
 
     if segments:
         package = add_segmentation(
-            trained or onnx, spec, output, image=image, card=card, licence=licence,
+            trained, spec, output, image=image, card=card, licence=licence,
             allow_failed_parity=allow_failed_parity, progress=progress,
         )
     else:
