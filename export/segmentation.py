@@ -76,7 +76,7 @@ class SegmentationTolerance:
     """
 
     float32: float = 1e-3
-    reduced: float = 0.25
+    reduced: float = 0.1
     labels: float = 0.005
 
 

@@ -18,7 +18,7 @@ class SliceConv(nn.Conv3d):
     """A convolution within slices.
 
     Slices are a batch of 2-D images to it: on a CPU with bfloat16, PyTorch's gradient of a Conv3d
-    of few channels writes beyond its memory (2.13). The exported graph holds the Conv itself.
+    of few channels corrupts memory (2.13). The exported graph holds the Conv itself.
     """
 
     def forward(self, stack: torch.Tensor) -> torch.Tensor:

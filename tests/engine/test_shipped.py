@@ -59,7 +59,7 @@ def test_is_better_than_moment_matching(shapes: Engine, phantom: Phantom) -> Non
 def test_refinement_brings_the_rest(shapes: Engine, result: Result, phantom: Phantom) -> None:
     refined = shapes.register(*volumes(phantom), refine="auto")
     errors = [endpoint_error(r.displacement, phantom).mean_voxels for r in (refined, result)]
-    assert errors[0] < 0.5 * errors[1]
+    assert errors[0] < 0.7 * errors[1]
     assert refined.quality.dice > result.quality.dice
 
 
