@@ -10,7 +10,8 @@ demo: $(VENV)/.runtime
 	$(BIN)/segreg demo -o demo
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --ignore tests/models
+	$(BIN)/python -m pytest -q tests/models
 
 sanitize: $(VENV)/.test
 	$(BIN)/python -m tests.kernels.sanitized
