@@ -96,7 +96,7 @@ void match_sides(int64 size, const float* moving, const int* moving_words,
 }
 
 void form_normals(int64 size, const float* fixed, const float* fixed_means, const float* matches,
-                  const float* means, int depth, int height, int width, float image_weight,
+                  const float* means, int, int, int, float image_weight,
                   float outline_weight, float floor, float* normals) {
     const EquationWeights weights = {image_weight, outline_weight, floor};
     parallel_ranges(size, VOXELS, [&](int64 begin, int64 end) {
@@ -104,8 +104,8 @@ void form_normals(int64 size, const float* fixed, const float* fixed_means, cons
     });
 }
 
-void take_step(int64 size, const float* normals, int depth, int height, int width, float damping,
-               float longest, float unit_z, float unit_y, float unit_x, float* displacement) {
+void take_step(int64 size, const float* normals, int, int, int, float damping, float longest,
+               float unit_z, float unit_y, float unit_x, float* displacement) {
     const Vector unit = make_vector(unit_z, unit_y, unit_x);
     parallel_ranges(size, VOXELS, [&](int64 begin, int64 end) {
         step_range(begin, end, normals, damping, longest, unit, size, displacement);

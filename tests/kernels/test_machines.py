@@ -247,7 +247,8 @@ def test_cpu_sources_compile_for_one_target(tmp_path):
     includes = [f"-I{KERNELS / folder}" for folder in ("bodies", "cpu")]
     options = ["-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
     sources = sorted(map(str, (KERNELS / "cpu").glob("*.cpp")))
-    sources = [path for path in sources if not path.endswith("module.cpp")]
+    # These need Python's headers.
+    sources = [path for path in sources if not path.endswith(("module.cpp", "arrays.cpp"))]
     command = ["g++", *options, "-DSEGREG_ONE_TARGET", *includes, *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
