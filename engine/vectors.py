@@ -14,7 +14,7 @@ from segreg.kernels import integrate
 FloatArray = NDArray[np.float32]
 
 # Cells that a velocity may move by in the first, linear step of its integration. Halving it changes
-# the fields of `shapes` by at most 0.05 cells.
+# no field of `shapes` on real pairs by more than 0.06 cells; all six squarings, by more than 0.09.
 LINEAR = 0.25
 
 
@@ -33,15 +33,13 @@ def displacement_of(
     steps : squarings that integrate a velocity, at most; slow ones take fewer.
     fixed_shape : voxels of the fixed image; along an axis of one voxel nothing moves.
     """
-    if output["order"] == "xyz":
-        vectors = array_module(vectors).ascontiguousarray(vectors[:, ::-1])
+    vectors, cells = in_field_cells(vectors, output)
     if 1 in fixed_shape:
         vectors = vectors.copy()
         for axis, size in enumerate(fixed_shape):
             if size == 1:
                 vectors[:, axis] = 0
-    if output["unit"] == "canvas_voxel":
-        share /= output["stride"]
+    share *= cells
     if output["kind"] == "displacement":
         still: FloatArray = integrate(vectors, 0, scale=share)
         return still
@@ -50,6 +48,13 @@ def displacement_of(
         steps_needed(vectors, share, steps),
         lambda some, count: integrate(some, count, scale=share),
     )
+
+
+def in_field_cells(vectors: FloatArray, output: dict[str, Any]) -> tuple[FloatArray, float]:
+    """A network's vectors with components (z, y, x), and how many cells of its grid one unit is."""
+    if output["order"] == "xyz":
+        vectors = array_module(vectors).ascontiguousarray(vectors[:, ::-1])
+    return vectors, 1 / output["stride"] if output["unit"] == "canvas_voxel" else 1.0
 
 
 def steps_needed(velocity: FloatArray, scale: float, most: int) -> NDArray[np.intp]:

@@ -14,6 +14,7 @@ from segreg.engine.machine import processor_flags
 from segreg.engine.package import Package
 from segreg.engine.precision import FULL, Choice, can_run
 from segreg.engine.probes import structured_batch
+from segreg.engine.vectors import in_field_cells
 from segreg.kernels import integrate
 
 Vectors = NDArray[np.float32]
@@ -67,13 +68,9 @@ def displacement_cells(vectors: Vectors, settings: dict[str, Any]) -> NDArray[np
     ``settings`` is the package's ``segreg`` block.
     """
     output = settings["output"]
-    stride = np.float32(output["stride"])
-    cells = vectors[:, ::-1] if output["order"] == "xyz" else vectors
-    field = cells / stride if output["unit"] == "canvas_voxel" else cells
-    field = np.ascontiguousarray(field, np.float32)
-    if output["kind"] == "velocity":
-        field = integrate(field, int(settings["integration_steps"]))
-    return np.asarray(field * stride, np.float64)
+    steps = int(settings["integration_steps"]) if output["kind"] == "velocity" else 0
+    vectors, cells = in_field_cells(np.ascontiguousarray(vectors, np.float32), output)
+    return np.asarray(integrate(vectors, steps, scale=cells) * output["stride"], np.float64)
 
 
 def compare(expected: Vectors, found: Vectors, settings: dict[str, Any]) -> Difference:

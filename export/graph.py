@@ -136,19 +136,16 @@ def _trace(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch says of packages and symbols that concern nobody here."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    """Without what torch says of packages and symbols, and of graphs that it cannot export."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # torch has handlers of its own on the first stderr
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with redirect_stderr(StringIO()):  # where it prints whole graphs that it cannot export
+            with redirect_stderr(StringIO()):
                 yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(disabled)
 
 
 def _explain(error: BaseException) -> str:

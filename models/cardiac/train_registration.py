@@ -18,16 +18,11 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from models.cardiac.patients import TRAINING, frame_files
-from models.cardiac.training import (
-    append_log,
-    best_device,
-    draw_curves,
-    learning_rate,
-    save_checkpoint,
-)
+from models.cardiac.training import append_log, best_device, draw_curves
 from models.shapes.fields import compose, integrate, to_canvas, warp
 from models.shapes.losses import dice_loss, outline_loss, smoothness_loss, texture_loss
 from models.shapes.network import RegionNetwork
+from models.shapes.training import learning_rate, resume, save_checkpoint
 from segreg.engine.background import union_plan
 from segreg.engine.canvases import bounding_boxes, place_canvases
 from segreg.engine.labels import make_scheme
@@ -167,18 +162,13 @@ def train(folder: Path, data: Path, start: Path, steps: int, seed: int) -> Path:
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     network = RegionNetwork().to(best_device(), memory_format=torch.channels_last_3d)
-    checkpoint, done = folder / "checkpoint.pt", 0
+    checkpoint = folder / "checkpoint.pt"
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = state["step"]
-    else:
+    done = resume(checkpoint, network, average, optimizer)
+    if not done:
         weights = torch.load(start, weights_only=True)
         network.load_state_dict(weights)
         average.module.load_state_dict(weights)
@@ -199,13 +189,7 @@ def train(folder: Path, data: Path, start: Path, steps: int, seed: int) -> Path:
         means = {name: 0.98 * means.get(name, new) + 0.02 * new for name, new in found.items()}
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             append_log(folder / "log.csv", {"step": step + 1, **means})
-            save_checkpoint(
-                checkpoint,
-                network=network.state_dict(),
-                average=average.state_dict(),
-                optimizer=optimizer.state_dict(),
-                step=step + 1,
-            )
+            save_checkpoint(checkpoint, step + 1, network, average, optimizer)
     torch.save(average.module.state_dict(), folder / "weights.pt")
     draw_curves(folder / "log.csv", folder / "curves.png")
     return folder / "weights.pt"

@@ -18,13 +18,8 @@ from tqdm import tqdm
 from models.cardiac.augmentation import SLICES, SPACING, make_patch
 from models.cardiac.patients import NAMES, TRAINING, VALIDATION, Frame, read_frames
 from models.cardiac.segmentation_network import StackNetwork
-from models.cardiac.training import (
-    append_log,
-    best_device,
-    draw_curves,
-    learning_rate,
-    save_checkpoint,
-)
+from models.cardiac.training import append_log, best_device, draw_curves
+from models.shapes.training import learning_rate, resume, save_checkpoint
 
 RATE = 1.5e-3
 BATCH = 2
@@ -108,13 +103,8 @@ def train(folder: Path, data: Path, steps: int, seed: int) -> Path:
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
     )
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-4)
-    checkpoint, done = folder / "checkpoint.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = state["step"]
+    checkpoint = folder / "checkpoint.pt"
+    done = resume(checkpoint, network, average, optimizer)
     patches = Patches(read_frames(data, TRAINING), seed + done)
     unseen = read_frames(data, VALIDATION)
     loader = iter(DataLoader(patches, batch_size=None, num_workers=1, prefetch_factor=4))
@@ -131,13 +121,7 @@ def train(folder: Path, data: Path, steps: int, seed: int) -> Path:
             append_log(folder / "log.csv", {"step": step + 1, "loss": mean_loss, **reached})
         if (step + 1) % SAVE_EVERY == 0 or last:
             tqdm.write(f"step {step + 1}: loss {mean_loss:.4f}")
-            save_checkpoint(
-                checkpoint,
-                network=network.state_dict(),
-                average=average.state_dict(),
-                optimizer=optimizer.state_dict(),
-                step=step + 1,
-            )
+            save_checkpoint(checkpoint, step + 1, network, average, optimizer)
     torch.save(average.module.state_dict(), folder / "weights.pt")
     draw_curves(folder / "log.csv", folder / "curves.png")
     return folder / "weights.pt"

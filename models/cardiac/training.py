@@ -1,30 +1,15 @@
-"""What the recipes of this package share: schedule, checkpoints, the log and its picture."""
+"""What the recipes of this package share: the device, the log and its picture."""
 
 from __future__ import annotations
 
 import csv
-import math
 from pathlib import Path
-from typing import Any
 
 import torch
 
 
 def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def learning_rate(step: int, last: int, rate: float) -> float:
-    """Warm-up over 200 steps, then a cosine to 1 % of ``rate``."""
-    cosine = 0.5 * (1 + math.cos(math.pi * step / last))
-    return rate * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * cosine)
-
-
-def save_checkpoint(path: Path, **state: Any) -> None:
-    """Replace ``path`` in one go: an interruption leaves the old checkpoint whole."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
 
 
 def append_log(path: Path, row: dict[str, float]) -> None:

@@ -7,7 +7,6 @@ data set: see ``anatomy.py``. ``models/shapes/NOTES.md`` says what was measured 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from models.shapes.anatomy import make_pair
 from models.shapes.fields import compose, integrate, to_canvas, warp
 from models.shapes.losses import total_loss
 from models.shapes.network import RegionNetwork
+from models.shapes.training import learning_rate, resume, save_checkpoint
 
 INTEGRATION_STEPS = 6
 PASSES = 3
@@ -103,13 +103,7 @@ def train(folder: Path, stages: tuple[Stage, ...], seed: int) -> Path:
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     checkpoint = folder / "checkpoint.pt"
-    done = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = state["step"]
+    done = resume(checkpoint, network, average, optimizer)
     last = stages[-1].until
     reached_so_far = None
     progress = tqdm(total=last, initial=done, mininterval=10)
@@ -120,7 +114,7 @@ def train(folder: Path, stages: tuple[Stage, ...], seed: int) -> Path:
         loader = iter(DataLoader(regions, batch_size=stage.batch, num_workers=1, prefetch_factor=4))
         while done < stage.until:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(done, last)
+                group["lr"] = learning_rate(done, last, RATE)
             reached = torch.tensor(train_batch(network, optimizer, next(loader)))
             average.update_parameters(network)
             done += 1
@@ -131,31 +125,13 @@ def train(folder: Path, stages: tuple[Stage, ...], seed: int) -> Path:
             progress.set_postfix_str(" ".join(f"{d:.4f}" for d in reached_so_far))
             if done % 250 == 0 or done == stage.until:
                 _log(folder, done, reached_so_far)
-                _save(
-                    checkpoint,
-                    network=network.state_dict(),
-                    average=average.state_dict(),
-                    optimizer=optimizer.state_dict(),
-                    step=done,
-                )
+                save_checkpoint(checkpoint, done, network, average, optimizer)
     return checkpoint
-
-
-def learning_rate(step: int, last: int) -> float:
-    """Warm-up over 200 steps, then a cosine to 1 % of ``RATE``."""
-    cosine = 0.5 * (1 + math.cos(math.pi * step / last))
-    return RATE * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * cosine)
 
 
 def _log(folder: Path, step: int, reached: torch.Tensor) -> None:
     with (folder / "dice.csv").open("a") as log:
         log.write(",".join([str(step), *(f"{d:.5f}" for d in reached)]) + "\n")
-
-
-def _save(path: Path, **state: Any) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
 
 
 def main() -> None:

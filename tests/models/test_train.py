@@ -17,10 +17,10 @@ from models.shapes.train import (
     RATE,
     GeneratedRegions,
     Stage,
-    learning_rate,
     train,
     train_batch,
 )
+from models.shapes.training import learning_rate
 
 
 def batch(count: int = 2) -> list[torch.Tensor]:
@@ -63,7 +63,7 @@ def test_one_batch_makes_a_step_per_pass() -> None:
 
 
 def test_learning_rate_warms_up_and_cools_down() -> None:
-    rates = [learning_rate(step, 4000) for step in range(4001)]
+    rates = [learning_rate(step, 4000, recipe.RATE) for step in range(4001)]
     assert rates[0] == pytest.approx(RATE / 200)
     assert max(rates) <= RATE
     assert 150 < rates.index(max(rates)) < 250
