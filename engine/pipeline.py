@@ -346,7 +346,7 @@ class Pipeline:
 
 def _spread(fixed: Side, fields: FloatArray, canvases: Canvases) -> FloatArray:
     """The one field (1, 3, d, h, w) of a union, everywhere."""
-    distances = np.zeros((1, *canvases.field), np.float32)
+    distances = array_module(fields).zeros((1, *canvases.field), np.float32)
     maps = canvases.to_field, canvases.to_voxel
     background = fields[0], maps[0][0], maps[1][0]
     spread: FloatArray = fuse_fields(

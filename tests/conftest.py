@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -13,6 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from segreg.engine.package import write_checksums
+
+if TYPE_CHECKING:
+    from tests.engine.strict_cupy import StrictGpu
+    from tests.kernels.conftest import Emulated
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,14 +28,15 @@ def tiny_network(
 ) -> onnx.ModelProto:
     """A network whose velocity is ``bias`` everywhere: one strided convolution of zero weights.
 
-    With ``weights`` (3, 4, 2, 2, 2) the velocity depends on what the canvases show.
+    With ``weights`` (3, channels, 2, 2, 2) the velocity depends on what the canvases show.
     """
     if weights is None:
         weights = np.zeros((3, 4, 2, 2, 2))
+    channels = np.shape(weights)[1]
     graph = helper.make_graph(
         [helper.make_node("Conv", ["regions", "w", "b"], ["vectors"], strides=[2, 2, 2])],
         "tiny",
-        [helper.make_tensor_value_info("regions", TensorProto.FLOAT, ["K", 4, 16, 16, 16])],
+        [helper.make_tensor_value_info("regions", TensorProto.FLOAT, ["K", channels, *[16] * 3])],
         [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["K", 3, 8, 8, 8])],
         [
             numpy_helper.from_array(np.asarray(weights, np.float32), "w"),
@@ -44,14 +49,15 @@ def tiny_network(
 def write_tiny_package(folder: Path, network: onnx.ModelProto, **settings: Any) -> Path:
     """A valid package around ``network``, on a canvas of 16 cells, one pass.
 
-    ``settings`` replace those of its ``segreg`` block.
+    ``settings`` replace those of its ``segreg`` block; None takes one away.
     """
     for part in ("configs", "models"):
         (folder / part).mkdir(parents=True)
     metadata = json.loads((ROOT / "models/shapes/configs/metadata.json").read_text())
     metadata.update(name="tiny", version="0.1.0", description="A network for tests")
     metadata["segreg"].pop("variants", None)  # those of another network
-    metadata["segreg"].update({"canvas": [16], "passes": 1, **settings})
+    block = {**metadata["segreg"], "canvas": [16], "passes": 1, **settings}
+    metadata["segreg"] = {key: value for key, value in block.items() if value is not None}
     (folder / "configs/metadata.json").write_text(json.dumps(metadata))
     (folder / "models/registration.onnx").write_bytes(network.SerializeToString())
     (folder / "LICENSE").write_text("test")
@@ -123,6 +129,23 @@ def build_package(tmp_path: Path) -> BuildPackage:
         return write_tiny_package(tmp_path / "built", tiny_network(bias), **settings)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
+    """The CUDA sources, run by the host's compiler."""
+    from tests.kernels.conftest import Emulated
+
+    return Emulated(tmp_path_factory.mktemp("emulated"))
+
+
+@pytest.fixture
+def gpu(emulated: Emulated, monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictGpu]:
+    """A stand-in for a GPU that refuses to mix its arrays with the host's."""
+    from tests.engine.strict_cupy import strict_gpu
+
+    with strict_gpu(emulated, monkeypatch) as gpu:
+        yield gpu
 
 
 @pytest.fixture(scope="session")

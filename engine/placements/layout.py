@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segreg.engine.arrays import array_module
 from segreg.engine.canvases import Boxes, Shape
 from segreg.engine.regions import RegionPlan
 from segreg.kernels import resample_field
@@ -61,12 +62,13 @@ class Layout:
         """The part of ``field`` (k, 3, d, h, w) of some ``regions`` that is fused, on ``cells``."""
         if self.cuts is None:
             return on_grid(field, cells)
+        xp = array_module(field)
         parts = []
-        for one, region in zip(np.split(field, len(field)), regions, strict=True):
-            index = (slice(None), slice(None), *self._slices(int(region)))
-            part = one[index]
-            parts.append(on_grid(np.ascontiguousarray(part), cells))
-        return np.concatenate(parts)
+        for place, region in enumerate(regions):
+            part = field[(slice(place, place + 1), slice(None), *self._slices(int(region)))]
+            parts.append(on_grid(xp.ascontiguousarray(part), cells))
+        kept: FloatArray = xp.concatenate(parts)
+        return kept
 
     def all_notes(self, stride: int) -> tuple[str, ...]:
         """``notes``, and whether the fields are fused coarser than the network gives them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,21 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks import gpu_engine
 from benchmarks.flops import count_flops
 from benchmarks.gpu_engine import judge, measure_engine
-from tests.engine.strict_cupy import StrictGpu, strict_gpu
-from tests.kernels.conftest import Emulated
+from tests.engine.strict_cupy import StrictGpu
 
 COPY = {"gb_per_s": 1000.0}
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
-    return Emulated(tmp_path_factory.mktemp("emulated"))
-
-
-@pytest.fixture
-def gpu(kernels: Emulated, monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictGpu]:
-    with strict_gpu(kernels, monkeypatch) as gpu:
-        yield gpu
 
 
 @pytest.fixture

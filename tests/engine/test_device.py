@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,10 @@ from segreg.engine.phantom import Phantom
 from segreg.engine.result import Result
 from segreg.engine.runtime import Engine
 from segreg.kernels import _machines, _memory, sampling
+from tests.conftest import tiny_network, write_tiny_package
 from tests.engine.pairs import BOXES, SHIFTED, cubes, pair_of, same, volumes
-from tests.engine.strict_cupy import StrictGpu, strict_gpu
+from tests.engine.stand_ins import SETTINGS
+from tests.engine.strict_cupy import StrictGpu
 from tests.engine.strict_streams import OutOfMemoryError
 from tests.kernels.conftest import Emulated
 
@@ -33,17 +34,6 @@ from tests.kernels.conftest import Emulated
 # slices of both sides along each axis.
 MOST_WAITS = 28
 WORST = 1e-2  # voxels: what a GPU's field may differ from a CPU's
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
-    return Emulated(tmp_path_factory.mktemp("emulated"))
-
-
-@pytest.fixture
-def gpu(kernels: Emulated, monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictGpu]:
-    with strict_gpu(kernels, monkeypatch) as gpu:
-        yield gpu
 
 
 def on_gpu(package: Path, **options: Any) -> Engine:
@@ -72,8 +62,8 @@ class HostRun:
 
 
 @pytest.fixture
-def on_host(kernels: Emulated) -> HostRun:
-    return HostRun(kernels)
+def on_host(emulated: Emulated) -> HostRun:
+    return HostRun(emulated)
 
 
 class TestOnStandIn:
@@ -131,6 +121,22 @@ class TestOnStandIn:
             found = engine.register(*pair_of(*flat))
         same(found, on_host(package, pair_of(*flat)))
         assert not found.displacement.displacement[0].any()
+
+    @pytest.mark.parametrize(("placement", "channels"), [("crop", 4), ("grid", 4), ("grid", 2)])
+    def test_every_placement(
+        self, gpu: StrictGpu, on_host: HostRun, tmp_path: Path, placement: str, channels: int
+    ) -> None:
+        weights = np.random.default_rng(1).normal(0, 0.2, (3, channels, 2, 2, 2))
+        package = write_tiny_package(
+            tmp_path / "placed", tiny_network(weights=weights), placement=placement,
+            channels=SETTINGS["channels"][:channels], shape=[16, 16, 16], spacing=[3.0, 2.0, 3.0],
+            free_axes=["batch"], canvas=None,
+        )  # fmt: skip
+        pair = pair_of(*(cubes(*places) for places in (SHIFTED, BOXES)))
+        with on_gpu(package) as engine:
+            found = engine.register(*pair)
+        same(found, on_host(package, pair))
+        assert found.displacement.displacement.any()
 
     def test_like_the_kernels_of_the_cpu(
         self, gpu: StrictGpu, looking_package: Path, small_phantom: Phantom
