@@ -106,7 +106,7 @@ def check_answer(adapter: Adapter, regions: torch.Tensor) -> torch.Tensor:
     except Exception as error:  # whatever the network's own code raises
         shown = " and ".join(str((len(regions), len(n), *regions.shape[2:])) for n in spec.inputs)
         raise PackageError(
-            f"network: failed on input {shown} ({type(error).__name__}: {_first_line(error)}). "
+            f"network: failed on input {shown} ({type(error).__name__}: {first_line(error)}). "
             "Check network/inputs, network/arguments and the canvas in the spec."
         ) from error
     expected = [size // spec.output.stride for size in regions.shape[2:]]
@@ -138,5 +138,5 @@ def _describe(answer: Any) -> str:
     return type(answer).__name__
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "no message")

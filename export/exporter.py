@@ -95,7 +95,7 @@ def export(
     InputError : a card, licence or pair that is not there.
     """
     checked = _checked(spec)
-    _check_files({"card": card, "licence": licence}, pair)
+    check_files({"card": card, "licence": licence}, pair)
     tried = _checked_precisions(checked.precisions if precisions is None else precisions)
     if stray := sorted(set(package_files(path)) - set(FILES)):
         raise PackageError(
@@ -147,7 +147,7 @@ def _checked(spec: dict[str, Any] | Spec | Path) -> Spec:
     return read_spec(spec) if isinstance(spec, Path) else parse_spec(spec)
 
 
-def _check_files(texts: dict[str, Path | None], pair: Pair | None) -> None:
+def check_files(texts: dict[str, Path | None], pair: Pair | None) -> None:
     """Refuse files that are not there before the work, not after it."""
     named = {**texts, **{f"pair {k}": side for k, side in enumerate(pair or (), start=1)}}
     for what, path in named.items():

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,8 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segreg.engine.backends import availability, open_backend
-from segreg.engine.errors import BackendError, PackageError
+from segreg.engine.backends import open_backend
+from segreg.engine.errors import PackageError
 from segreg.engine.package import (
     METADATA,
     SEGMENTATION,
@@ -34,17 +33,20 @@ from segreg.engine.package import (
     schema_faults,
     write_checksums,
 )
-from segreg.engine.segmentation import Segmenter
 from segreg.engine.verification import REFERENCE
 from segreg.engine.version import __version__
 from segreg.engine.volume import VolumeLike, as_volume, check_image
-from segreg.engine.windows import run_windows
-from segreg.export.exporter import CARD, LICENCE, made_with, move_package, write_json
+from segreg.export.adapter import first_line
+from segreg.export.exporter import CARD, LICENCE, check_files, made_with, move_package, write_json
 from segreg.export.graph import EXTERNAL_FROM, write_graph
 from segreg.export.parity import ParityError
+from segreg.export.segmentation_parity import (
+    SegmentationTolerance,
+    image_shapes,
+    measure_scores,
+)
 
 PARITY = "docs/segmentation_parity.json"
-SMALLEST = 32  # cells at least of a generated image, along an axis that is taken whole
 
 NETWORK: dict[str, Any] = {
     "type": "object",
@@ -65,19 +67,6 @@ NETWORK: dict[str, Any] = {
 FloatArray = NDArray[np.float32]
 Network = torch.nn.Module | Path
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class SegmentationTolerance:
-    """Largest differences between the trained and the exported network that pass.
-
-    Of a class probability (softmax of the scores) in float32 and in reduced precision, and the
-    share of voxels that get another label in either.
-    """
-
-    float32: float = 1e-3
-    reduced: float = 0.1
-    labels: float = 0.005
 
 
 class SegmentationAdapter(torch.nn.Module):
@@ -128,12 +117,15 @@ def add_segmentation(
 
     Raises
     ------
-    PackageError : a spec that breaks the schema, a network that cannot be exported.
+    PackageError : a spec that breaks the schema, a network that fails or cannot be exported.
+    InputError : a card, licence or image that is not there.
     ParityError : the exported network differs from ``network``.
     """
     content = json.loads(spec.read_text(encoding="utf-8")) if isinstance(spec, Path) else spec
     metadata, known = _merge(content, path)
     settings = metadata["segreg"]["segmentation"]
+    check_files({"card": card, "licence": licence}, None)
+    real = None if image is None else check_image(as_volume(image))
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".export-", dir=path.parent) as temporary:
         folder = Path(temporary) / metadata["name"]
@@ -150,7 +142,7 @@ def add_segmentation(
             shutil.copyfile(licence, folder / LICENCE)
         tolerance = SegmentationTolerance(**known.get("tolerance", {}))
         _finish(folder, metadata)
-        report = _measure(asked, load_package(folder), image, tolerance, progress)
+        report = measure_scores(asked, load_package(folder), real, tolerance, progress)
         if report["faults"] and not allow_failed_parity:
             raise ParityError(report["faults"])
         settings["parity"] = report["verdict"]
@@ -214,10 +206,9 @@ def _write(
     adapter = SegmentationAdapter(network, known.get("take"), outputs)
 
     def ask(images: FloatArray) -> FloatArray:
-        with torch.inference_mode():
-            return np.asarray(adapter(torch.from_numpy(images)).numpy(), np.float32)
+        return _ask(adapter, images)
 
-    shape = _shapes(settings)[0]
+    shape = image_shapes(settings)[0]
     scores = ask(np.zeros((1, 1, *shape), np.float32))
     if scores.shape[2:] != shape:
         raise PackageError(
@@ -232,107 +223,24 @@ def _write(
     return ask
 
 
-def _shapes(settings: dict[str, Any]) -> list[tuple[int, int, int]]:
-    """Sizes of generated images: the patch; with axes taken whole, two sizes."""
-    shapes = []
-    for more in (0, 1):
-        sizes = [
-            (-(-SMALLEST // step) + more) * step if n is None else n
-            for n, step in zip(settings["patch"], settings["stride"], strict=True)
-        ]
-        shapes.append((sizes[0], sizes[1], sizes[2]))
-    return shapes if None in settings["patch"] else shapes[:1]
-
-
-def _measure(
-    ask: Callable[[FloatArray], FloatArray],
-    package: Package,
-    image: VolumeLike | None,
-    tolerance: SegmentationTolerance,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Every installed backend against the trained network."""
-    settings = package.settings["segmentation"]
-    batches = _batches(ask, package, image)
-    cases: list[dict[str, Any]] = []
-    faults: list[str] = []
-    refused: dict[str, str] = {}
-    for entry in availability():
-        if not entry.usable:
-            continue
-        progress(f"parity: {entry.name}")
-        try:
-            backend = open_backend(
-                entry.name, package.folder / SEGMENTATION,
-                channels=1, outputs=1 + len(settings["classes"]),
-            )
-        except BackendError as error:
-            refused[entry.name] = str(error).splitlines()[0][:200]
-            continue
-        allowed = tolerance.float32 if backend.precision == "float32" else tolerance.reduced
-        for kind, images, expected in batches:
-            worst, changed = compare_scores(expected, backend.infer(images))
-            cases.append(
-                {
-                    "backend": entry.name, "version": entry.version,
-                    "precision": backend.precision, "input": kind,
-                    "shape": list(images.shape[2:]), "worst_probability": worst,
-                    "labels_changed": changed, "allowed_probability": allowed,
-                    "allowed_labels": tolerance.labels,
-                }
-            )
-            if not (worst <= allowed and changed <= tolerance.labels):
-                faults.append(
-                    f"{entry.name} ({backend.precision}) on {kind} images: probabilities "
-                    f"{worst:.2g} apart (allowed {allowed:.2g}), {changed:.2%} of labels changed "
-                    f"(allowed {tolerance.labels:.2%})"
-                )
-        backend.close()
-    if not cases:
-        faults.append("no backend here runs the network; pip install 'segreg[cpu]'")
-    return {
-        "schema": 1, "verdict": "failed" if faults else "passed", "faults": faults,
-        "tolerance": asdict(tolerance), "cases": cases, "refused_by": refused,
-    }
-
-
-def compare_scores(expected: FloatArray, found: FloatArray) -> tuple[float, float]:
-    """(largest difference of a class probability, share of voxels whose label changes)."""
-    worst = float(np.abs(_softmax(expected) - _softmax(found)).max())
-    return worst, float((expected.argmax(1) != found.argmax(1)).mean())
-
-
-def _softmax(scores: FloatArray) -> NDArray[np.float64]:
-    powers = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
-    return np.asarray(powers / powers.sum(1, keepdims=True))
-
-
-def _batches(
-    ask: Callable[[FloatArray], FloatArray], package: Package, image: VolumeLike | None
-) -> list[tuple[str, FloatArray, FloatArray]]:
-    """(kind, images, the trained network's scores)."""
-    random = np.random.default_rng(0)
-    settings = package.settings["segmentation"]
-    shown: list[tuple[str, FloatArray]] = []
-    for shape in _shapes(settings):
-        coarse = random.normal(size=(1, 1, *(max(2, n // 8) for n in shape)))
-        smooth = torch.nn.functional.interpolate(
-            torch.from_numpy(coarse), shape, mode="trilinear", align_corners=False
+def _ask(adapter: SegmentationAdapter, images: FloatArray) -> FloatArray:
+    """Scores of the trained network; refuses one that fails, or gives what is no number."""
+    try:
+        with torch.inference_mode():
+            scores = np.asarray(adapter(torch.from_numpy(images)).numpy(), np.float32)
+    except PackageError:
+        raise
+    except Exception as error:  # whatever the network's own code raises
+        raise PackageError(
+            f"network: failed on images {images.shape} ({type(error).__name__}: "
+            f"{first_line(error)}). Check segmentation/patch and segmentation/stride in the spec."
+        ) from error
+    if not np.isfinite(scores).all():
+        raise PackageError(
+            "network: gives NaN or infinite scores for an ordinary image; look for a division by "
+            "zero or a logarithm in forward."
         )
-        noisy = smooth.numpy() * 2 + random.normal(0, 0.1, shape)
-        shown.append(("generated", noisy.astype(np.float32)))
-    batches = [(kind, images, ask(images)) for kind, images in shown]
-    if image is not None:
-        prepared = Segmenter(package).prepare(check_image(as_volume(image)))
-
-        def record(images: FloatArray) -> FloatArray:
-            batches.append(("real", images, ask(images)))
-            return batches[-1][2]
-
-        run_windows(
-            record, prepared[None], settings["patch"], settings["stride"], settings["overlap"]
-        )
-    return batches
+    return scores
 
 
 def _card(metadata: dict[str, Any]) -> str:

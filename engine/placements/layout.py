@@ -65,7 +65,8 @@ class Layout:
         xp = array_module(field)
         parts = []
         for place, region in enumerate(regions):
-            part = field[(slice(place, place + 1), slice(None), *self._slices(int(region)))]
+            index = (slice(place, place + 1), slice(None), *self._slices(int(region)))
+            part = field[index]
             parts.append(on_grid(xp.ascontiguousarray(part), cells))
         kept: FloatArray = xp.concatenate(parts)
         return kept

@@ -13,14 +13,15 @@ import torch
 from typer.testing import CliRunner
 
 from segreg.cli.commands import app
-from segreg.engine.errors import PackageError
+from segreg.engine.backends.base import Backend
+from segreg.engine.errors import BackendError, InputError, PackageError
 from segreg.engine.package import load_package, write_checksums
 from segreg.engine.runtime import Engine
 from segreg.engine.segmentation import Segmenter
 from segreg.engine.volume import Volume
 from segreg.export import add_segmentation
 from segreg.export.parity import ParityError
-from segreg.export.segmentation import compare_scores
+from segreg.export.segmentation_parity import compare_scores
 from tests.conftest import SEGMENTATION, threshold_network, tiny_network, write_tiny_package
 
 
@@ -134,6 +135,58 @@ def test_wrong_number_of_classes(tmp_path: Path) -> None:
     wrong["segreg"]["segmentation"]["classes"] = [{"name": "one", "label": 1}]
     with pytest.raises(PackageError, match=r"\(B, 2, D, H, W\).* got \(1, 3,"):
         add_segmentation(Thresholds(), wrong, tmp_path / "blobs")
+
+
+class Failing(Thresholds):
+    def forward(self, images: torch.Tensor) -> Any:
+        raise ZeroDivisionError("a fault of its own")
+
+
+class Nan(Thresholds):
+    def forward(self, images: torch.Tensor) -> Any:
+        return super().forward(images) / (images * 0)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (Failing(), r"failed on images \(1, 1,.*ZeroDivisionError: a fault of its own"),
+        (Nan(), "gives NaN or infinite scores"),
+    ],
+)
+def test_network_that_fails(tmp_path: Path, network: Any, words: str) -> None:
+    with pytest.raises(PackageError, match=words):
+        add_segmentation(network, spec(), tmp_path / "blobs")
+    assert not any(tmp_path.iterdir())
+
+
+def test_backend_that_fails_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    def fail(self: Backend, images: Any) -> Any:
+        raise BackendError("no memory left\nand more")
+
+    def note(self: Backend) -> None:
+        closed.append(self.name)
+
+    monkeypatch.setattr(Backend, "infer", fail)
+    monkeypatch.setattr(Backend, "close", note)
+    with pytest.raises(ParityError, match="openvino: no memory left") as refused:
+        add_segmentation(Thresholds(), spec(), tmp_path / "blobs")
+    assert "onnxruntime: no memory left" in str(refused.value)
+    assert {"onnxruntime", "openvino"} <= set(closed)
+
+
+@pytest.mark.parametrize("what", ["card", "licence", "image"])
+def test_files_that_are_not_there(tmp_path: Path, what: str) -> None:
+    asked: list[Any] = []
+    network = Thresholds()
+    network.register_forward_hook(lambda *said: asked.append(said))
+    files: dict[str, Any] = {what: tmp_path / "absent.nii.gz"}
+    with pytest.raises(InputError, match="absent"):
+        add_segmentation(network, spec(), tmp_path / "blobs", **files)
+    assert not asked  # before any work
+    assert not any(tmp_path.iterdir())
 
 
 def test_differences() -> None:
