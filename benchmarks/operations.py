@@ -216,7 +216,6 @@ def _gather(shape: Shape) -> Arguments:
         "affines": _canvases(shape, side)[1],
         "intensity": np.tile(np.array([0.0, 0.3], np.float32), (OCTANTS, 1)),
         "canvas": side,
-        "supersample": np.ones((OCTANTS, 3), np.int32),
     }
 
 

@@ -17,7 +17,7 @@ from segreg.kernels._checks import (
     check_parameters,
     check_volume,
 )
-from segreg.kernels._machines import Array, Machine, machine_of, on_device
+from segreg.kernels._machines import Array, Machine, machine_of
 from segreg.kernels._streams import on_stream
 
 _CHANNELS = ("masked_image", "mask", "image")
@@ -103,7 +103,6 @@ def gather_regions(
     *,
     channels: tuple[str, ...] = ("masked_image", "mask"),
     displacement: Array | None = None,
-    supersample: ArrayLike | None = None,
     out: Array | None = None,
     channel: int = 0,
     stream: Any = None,
@@ -134,9 +133,6 @@ def gather_regions(
         What to write, in this order, from ``channel`` on.
     displacement : (K, 3, D / n, H / n, W / n) float32, optional
         u_k on a grid over the same canvas whose cells are n canvas cells wide, in these cells.
-    supersample : (K, 3) integers, optional
-        Average over so many samples per axis inside each cell, against aliasing where the canvas
-        is coarser than the image. One if left out.
     out : (K, C, D, H, W) float32 or float16, optional
         A batch to write into, e.g. one that holds the other side of the pair as well. Numbers are
         rounded to the nearest float16, of equals to the even one.
@@ -164,13 +160,6 @@ def gather_regions(
     k = len(shapes)
     maps = check_parameters("affines", affines, (k, 3, 4))
     window = check_parameters("intensity", intensity, (k, 2))
-    if supersample is None:
-        samples = machine.constant(np.ones((k, 3), np.int32))
-    else:
-        samples = check_integers("supersample", supersample, (k, 3))
-        if not on_device(samples):
-            check_count("supersample", int(samples.min()), 1)
-        samples = machine.move(samples)
     stride = _stride(displacement, k, cells)
     if displacement is not None:
         displacement = check_array(machine, "displacement", displacement, "K 3 d h w")
@@ -180,7 +169,7 @@ def gather_regions(
     machine.launch(
         "gather_regions", (k * cells[0], *cells[1:]), image, *image.shape, shapes.bytes,
         machine.constant(shapes.begins), machine.constant(shapes.boxes), machine.move(maps),
-        machine.move(window), displacement, stride, samples, *cells,
+        machine.move(window), displacement, stride, *cells,
         batch.shape[1], *places, *targets,
     )  # fmt: skip
     return batch

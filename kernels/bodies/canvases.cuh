@@ -12,12 +12,10 @@ struct Canvas {
     Grid field;
     float ratio;  // field cells to a canvas cell, along every axis
     float centre, scale;
-    int samples_z, samples_y, samples_x, samples;
 };
 
 SEGREG_BODY Canvas canvas_of(int k, const float* affines, const float* intensity,
-                             const float* displacement, int stride, const int* supersample,
-                             Grid cells) {
+                             const float* displacement, int stride, Grid cells) {
     Canvas c;
     c.affine = load_affine(affines + 12 * k);
     c.field.depth = cells.depth / stride;
@@ -27,21 +25,7 @@ SEGREG_BODY Canvas canvas_of(int k, const float* affines, const float* intensity
     c.ratio = 1.0f / (float)stride;
     c.centre = intensity[2 * k];
     c.scale = intensity[2 * k + 1];
-    c.samples_z = supersample[3 * k];
-    c.samples_y = supersample[3 * k + 1];
-    c.samples_x = supersample[3 * k + 2];
-    c.samples = c.samples_z * c.samples_y * c.samples_x;
     return c;
-}
-
-// Place of a sub-sample in its cell, from the cell's centre.
-SEGREG_BODY Vector subsample(const Canvas& c, int index) {
-    const int x = index % c.samples_x;
-    const int y = index / c.samples_x % c.samples_y;
-    const int z = index / c.samples_x / c.samples_y;
-    return make_vector(((float)z + 0.5f) / (float)c.samples_z - 0.5f,
-                       ((float)y + 0.5f) / (float)c.samples_y - 0.5f,
-                       ((float)x + 0.5f) / (float)c.samples_x - 0.5f);
 }
 
 // Place of a canvas position on the field's own cells over the same canvas, along one axis.

@@ -19,20 +19,19 @@ Span filled(Span span) {
     return {span.begin, span.begin + (span.end - span.begin + LANES - 1) / LANES * LANES};
 }
 
-// Buffers of one row: the field's row (3), positions (3), values, masks, and the sums of value,
-// mask and product.
+// Buffers of one row: the field's row (3), positions (3), values, masks and their products.
 struct RowBuffers {
     int stride;
     std::vector<float> memory;
-    float *field, *positions, *values, *masks, *sums;
+    float *field, *positions, *values, *masks, *products;
 
     RowBuffers(int width, int field_width)
-        : stride(width + LANES), memory((size_t)3 * field_width + 8 * stride) {
+        : stride(width + LANES), memory((size_t)3 * field_width + 6 * stride) {
         field = memory.data();
         positions = field + 3 * field_width;
         values = positions + 3 * stride;
         masks = values + stride;
-        sums = masks + stride;
+        products = masks + stride;
     }
 };
 
@@ -194,28 +193,29 @@ void row_values(const float* image, Grid grid, const Canvas& region, Span span, 
 }
 
 SEGREG_CLONES
-void add_samples(const float* SEGREG_RESTRICT values, const float* SEGREG_RESTRICT masks,
-                 Span span, int stride, float* SEGREG_RESTRICT sums) {
+void multiply(const float* SEGREG_RESTRICT values, const float* SEGREG_RESTRICT masks, Span span,
+              float* SEGREG_RESTRICT products) {
     SEGREG_SIMD
-    for (int x = span.begin; x < span.end; ++x) {
-        sums[x] += values[x];
-        sums[stride + x] += masks[x];
-        sums[2 * stride + x] += values[x] * masks[x];
-    }
+    for (int x = span.begin; x < span.end; ++x) products[x] = values[x] * masks[x];
 }
 
 SEGREG_CLONES
-void write_row(const float* SEGREG_RESTRICT sums, int width, float weight,
-               float* SEGREG_RESTRICT out) {
+void round_row(const float* SEGREG_RESTRICT row, Span span, unsigned short* SEGREG_RESTRICT out) {
     SEGREG_SIMD
-    for (int x = 0; x < width; ++x) out[x] = sums[x] * weight;
+    for (int x = span.begin; x < span.end; ++x) out[x] = half_of(row[x]);
 }
 
-SEGREG_CLONES
-void write_halves(const float* SEGREG_RESTRICT sums, int width, float weight,
-                  unsigned short* SEGREG_RESTRICT out) {
-    SEGREG_SIMD
-    for (int x = 0; x < width; ++x) out[x] = half_of(sums[x] * weight);
+// The cells of a span; beyond it, nothing.
+void write_row(const float* row, Span span, int width, float* out) {
+    std::fill(out, out + span.begin, 0.0f);
+    std::copy(row + span.begin, row + span.end, out + span.begin);
+    std::fill(out + span.end, out + width, 0.0f);
+}
+
+void write_row(const float* row, Span span, int width, unsigned short* out) {
+    std::fill(out, out + span.begin, (unsigned short)0);
+    round_row(row, span, out);
+    std::fill(out + span.end, out + width, (unsigned short)0);
 }
 
 // One region: its canvas, its shape in the image, and how its rows come to lie there.
@@ -224,7 +224,6 @@ struct Subject {
     Shape shape;
     const unsigned* words;
     Approach approach[3];
-    std::vector<Vector> subsamples;
     std::vector<float> limits;  // of the field's rows
 };
 
@@ -238,7 +237,6 @@ Subject subject_of(const Canvas& canvas, const Shape& shape, const unsigned char
     for (int i = 0; i < 3; ++i) {
         s.approach[i] = approach_of(canvas.affine.m + 4 * i, axes[i], width);
     }
-    for (int i = 0; i < canvas.samples; ++i) s.subsamples.push_back(subsample(canvas, i));
     if (canvas.displacement) {
         s.limits.resize((size_t)6 * canvas.field.depth * canvas.field.height);
         field_limits(canvas.displacement, canvas.field, 1.0f / canvas.ratio, s.limits.data());
@@ -277,22 +275,21 @@ struct Source {
     bool whole;
 };
 
-// Sums of value, mask and product over the sub-samples of every cell of row (z, y).
-void sum_row(const Source& source, const Subject& subject, int z, int y, int width,
+// Value, mask and product of the cells of row (z, y) that may show anything.
+Span see_row(const Source& source, const Subject& subject, int z, int y, int width,
              RowBuffers& row) {
-    std::fill(row.sums, row.sums + 3 * row.stride, 0.0f);
-    for (const Vector& offset : subject.subsamples) {
-        const Vector first = add(make_vector((float)z, (float)y, 0.0f), offset);
-        Span span = place_row(subject, first, source.whole, width, row);
-        const Span placed = filled(span);
-        row_masks(subject.shape, subject.words, placed, row.stride, row.positions, row.masks);
-        // Outside the region only the plain image has something to show.
-        if (!source.whole) span = filled(positive(row.masks, span));
-        span.end = std::min(span.end, placed.end);  // beyond lies what another row has left
-        row_values(source.image, source.grid, subject.canvas, span, row.stride, row.positions,
-                   row.values);
-        add_samples(row.values, row.masks, span, row.stride, row.sums);
-    }
+    const Vector first = make_vector((float)z, (float)y, 0.0f);
+    Span span = place_row(subject, first, source.whole, width, row);
+    const Span placed = filled(span);
+    row_masks(subject.shape, subject.words, placed, row.stride, row.positions, row.masks);
+    // Outside the region only the plain image has something to show.
+    if (!source.whole) span = positive(row.masks, span);
+    // Beyond what is placed lies what another row has left.
+    const Span seen = {span.begin, std::min(filled(span).end, placed.end)};
+    row_values(source.image, source.grid, subject.canvas, seen, row.stride, row.positions,
+               row.values);
+    multiply(row.values, row.masks, seen, row.products);
+    return span;
 }
 
 SEGREG_CLONES
@@ -305,18 +302,17 @@ void sum_piece(const float* a, const float* b, int count, double* sums) {
 void gather_regions(int64 size, const float* image, int depth, int height, int width,
                     const unsigned char* shapes, const int64* begins, const int* boxes,
                     const float* affines, const float* intensity, const float* displacement,
-                    int stride, const int* supersample, int canvas_depth, int canvas_height,
+                    int stride, int canvas_depth, int canvas_height,
                     int canvas_width, int channels, int masked_channel, int mask_channel,
                     int image_channel, float* batch, unsigned short* halves) {
     const Grid grid = {depth, height, width};
     const Grid cells = {canvas_depth, canvas_height, canvas_width};
     const int64 voxels = voxels_of(cells);
-    // The order of the sums: value, mask, product.
     const int places[3] = {image_channel, mask_channel, masked_channel};
     std::vector<Subject> subjects((size_t)(size / voxels));
     parallel_ranges(size / voxels, 1, [&](int64 k, int64) {
         subjects[(size_t)k] = subject_of(
-            canvas_of((int)k, affines, intensity, displacement, stride, supersample, cells),
+            canvas_of((int)k, affines, intensity, displacement, stride, cells),
             shape_of(boxes + 6 * k, grid, begins[k]), shapes, cells.width);
     });
     const Source source = {image, grid, image_channel >= 0};
@@ -325,15 +321,15 @@ void gather_regions(int64 size, const float* image, int depth, int height, int w
         for (int64 i = begin; i < end; ++i) {
             const Row r = row_of(i, cells);
             const Subject& subject = subjects[(size_t)r.batch];
-            sum_row(source, subject, r.z, r.y, cells.width, row);
-            const float weight = 1.0f / (float)subject.canvas.samples;
+            const Span span = see_row(source, subject, r.z, r.y, cells.width, row);
+            const float* seen[3] = {row.values, row.masks, row.products};
             for (int j = 0; j < 3; ++j) {
                 if (places[j] < 0) continue;
                 const int64 place = (r.batch * channels + places[j]) * voxels + r.begin;
                 if (halves) {
-                    write_halves(row.sums + j * row.stride, cells.width, weight, halves + place);
+                    write_row(seen[j], span, cells.width, halves + place);
                 } else {
-                    write_row(row.sums + j * row.stride, cells.width, weight, batch + place);
+                    write_row(seen[j], span, cells.width, batch + place);
                 }
             }
         }

@@ -55,7 +55,7 @@ void shape_regions(int64 size, const int* regions, int depth, int height, int wi
 void gather_regions(int64 size, const float* image, int depth, int height, int width,
                     const unsigned char* shapes, const int64* begins, const int* boxes,
                     const float* affines, const float* intensity, const float* displacement,
-                    int stride, const int* supersample, int canvas_depth, int canvas_height,
+                    int stride, int canvas_depth, int canvas_height,
                     int canvas_width, int channels, int masked_channel, int mask_channel,
                     int image_channel, float* batch, unsigned short* halves);
 

@@ -39,39 +39,31 @@ extern "C" __global__ void shape_regions(int64 size, const int* regions, int dep
 extern "C" __global__ void gather_regions(
     int64 size, const float* image, int depth, int height, int width, const unsigned char* shapes,
     const int64* begins, const int* boxes, const float* affines, const float* intensity,
-    const float* displacement, int stride, const int* supersample, int canvas_depth,
-    int canvas_height, int canvas_width, int channels, int masked_channel, int mask_channel,
-    int image_channel, float* batch, unsigned short* halves) {
+    const float* displacement, int stride, int canvas_depth, int canvas_height, int canvas_width,
+    int channels, int masked_channel, int mask_channel, int image_channel, float* batch,
+    unsigned short* halves) {
     const Grid grid = {depth, height, width};
     const Grid cells = {canvas_depth, canvas_height, canvas_width};
     const Index voxels = voxels_of(cells);
     for_each_voxel(size, cells, [&](const Run& run, int i) {
         const int k = (int)run.batch;
-        const Canvas canvas =
-            canvas_of(k, affines, intensity, displacement, stride, supersample, cells);
+        const Canvas canvas = canvas_of(k, affines, intensity, displacement, stride, cells);
         const Shape shape = shape_of(boxes + 6 * k, grid, begins[k]);
         const unsigned* words = (const unsigned*)(shapes + shape.begin);
-        float value = 0.0f, mask = 0.0f, masked = 0.0f;
-        for (int j = 0; j < canvas.samples; ++j) {
-            Vector cell = add(voxel_of(run, i), subsample(canvas, j));
-            if (displacement) cell = displaced(canvas, cell);
-            const Vector p = apply(canvas.affine, cell);
-            const float m = shape_mask(words, shape, p);
-            // Outside the region only the plain image has something to show.
-            if (image_channel < 0 && !(m > 0.0f)) continue;
-            const float v = region_value(image, grid, canvas, p);
-            value += v;
-            mask += m;
-            masked += v * m;
-        }
-        const float weight = 1.0f / (float)canvas.samples;
+        Vector cell = voxel_of(run, i);
+        if (displacement) cell = displaced(canvas, cell);
+        const Vector p = apply(canvas.affine, cell);
+        const float mask = shape_mask(words, shape, p);
+        // Outside the region only the plain image has something to show.
+        const bool seen = image_channel >= 0 || mask > 0.0f;
+        const float value = seen ? region_value(image, grid, canvas, p) : 0.0f;
         const Index first = run.batch * channels * voxels + index_of(run, i);
         if (image_channel >= 0) {
-            store(value * weight, first + image_channel * voxels, batch, halves);
+            store(value, first + image_channel * voxels, batch, halves);
         }
-        if (mask_channel >= 0) store(mask * weight, first + mask_channel * voxels, batch, halves);
+        if (mask_channel >= 0) store(mask, first + mask_channel * voxels, batch, halves);
         if (masked_channel >= 0) {
-            store(masked * weight, first + masked_channel * voxels, batch, halves);
+            store(value * mask, first + masked_channel * voxels, batch, halves);
         }
     });
 }

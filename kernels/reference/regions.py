@@ -46,28 +46,22 @@ def gather_regions(
     *,
     channels: tuple[str, ...] = ("masked_image", "mask"),
     displacement: Array | None = None,
-    supersample: ArrayLike | None = None,
 ) -> Array:
     """See ``segreg.kernels.gather_regions``."""
     numbers, window = np.asarray(indices), np.asarray(intensity, np.float64)
     maps = np.asarray(affines, np.float64)
-    counts = np.ones((len(numbers), 3), int) if supersample is None else np.asarray(supersample)
     cells = (canvas,) * 3 if isinstance(canvas, int) else canvas
     batch = np.zeros((len(numbers), len(channels), *cells))
     for k, number in enumerate(numbers):
-        for sub in np.ndindex(*counts[k]):
-            offset = (np.array(sub) + 0.5) / counts[k] - 0.5
-            points = index_grid(cells) + offset.reshape(3, 1, 1, 1)
-            if displacement is not None:
-                ratio = displacement.shape[-1] / cells[-1]
-                field = sample_field(displacement[k], (points + 0.5) * ratio - 0.5)
-                points = points + field / ratio
-            points = apply_affine(maps[k], points)
-            value = np.clip((sample(image, points) - window[k, 0]) * window[k, 1], -1, 1)
-            mask = sample_mask(regions == number if number else regions > 0, points)
-            kinds = {"image": value, "mask": mask, "masked_image": value * mask}
-            batch[k] += np.stack([kinds[c] for c in channels])
-        batch[k] /= counts[k].prod()
+        points = index_grid(cells)
+        if displacement is not None:
+            ratio = displacement.shape[-1] / cells[-1]
+            points = points + sample_field(displacement[k], (points + 0.5) * ratio - 0.5) / ratio
+        points = apply_affine(maps[k], points)
+        value = np.clip((sample(image, points) - window[k, 0]) * window[k, 1], -1, 1)
+        mask = sample_mask(regions == number if number else regions > 0, points)
+        kinds = {"image": value, "mask": mask, "masked_image": value * mask}
+        batch[k] = np.stack([kinds[c] for c in channels])
     return batch
 
 

@@ -33,9 +33,8 @@ def gathered(
 
 
 @sizes
-@pytest.mark.parametrize("supersample", [None, [[1, 1, 1], [2, 3, 1], [1, 2, 2]]])
 @pytest.mark.parametrize("cells", [None, 4, 8], ids=lambda s: f"u{s}")
-def test_gather_agrees_with_reference(machine, rng, random_labels, shape, supersample, cells):
+def test_gather_agrees_with_reference(machine, rng, random_labels, shape, cells):
     canvas = 8
     regions = random_labels(shape, 3)
     image = (50 + 10 * rng.standard_normal(shape)).astype(np.float32)
@@ -43,7 +42,7 @@ def test_gather_agrees_with_reference(machine, rng, random_labels, shape, supers
         [2, 1, 3], placements(rng, 3, shape, canvas),
         [[50, 0.05], [40, 0.1], [60, 0.02]], canvas,
     )  # fmt: skip
-    options = {"channels": CHANNELS, "supersample": supersample}
+    options = {"channels": CHANNELS}
     if cells:
         field = rng.standard_normal((3, 3, cells, cells, cells)).astype(np.float32)
         options["displacement"] = field
@@ -63,7 +62,7 @@ def test_canvases_that_are_no_cubes(machine, rng, random_labels, shape, canvas, 
     arguments = (
         [2, 1, 3], placements(rng, 3, shape, canvas), [[50, 0.05], [40, 0.1], [60, 0.02]], canvas,
     )  # fmt: skip
-    options = {"channels": CHANNELS, "supersample": [[1, 1, 1], [2, 3, 1], [1, 2, 2]]}
+    options = {"channels": CHANNELS}
     if stride:
         grid = [length // stride for length in canvas]
         options["displacement"] = rng.standard_normal((3, 3, *grid)).astype(np.float32)
@@ -116,17 +115,6 @@ def test_region_that_is_not_there_is_empty(machine, rng, random_labels):
     np.testing.assert_array_equal(result, 0)
 
 
-def test_supersampling_is_the_mean_of_a_finer_canvas(machine, rng, random_labels):
-    image = rng.standard_normal((12, 12, 12)).astype(np.float32)
-    regions = random_labels((12, 12, 12), 2)
-    coarse, fine = np.eye(3, 4)[None] * 2, np.eye(3, 4)[None]
-    coarse[0, :, 3] = 0.5
-    small = gathered(machine, image, regions, [1], coarse, [[0, 1]], 6, supersample=[[2, 2, 2]])
-    large = gathered(machine, image, regions, [1], fine, [[0, 1]], 12)
-    means = large.reshape(1, 2, 6, 2, 6, 2, 6, 2).mean(axis=(3, 5, 7))
-    np.testing.assert_allclose(small, means, atol=1e-5)
-
-
 def test_both_sides_share_one_batch(machine, rng, random_labels):
     image = rng.standard_normal((5, 6, 7)).astype(np.float32)
     regions = random_labels((5, 6, 7), 2)
@@ -155,7 +143,7 @@ def test_boxes_change_nothing(machine, rng, random_labels, shape, cells):
     # Turned, mirrored and stretched far beyond the volume.
     maps[1, :, :3] = maps[1, :, [2, 0, 1]]
     maps[2, :, 2] *= -2
-    options = {"channels": ("masked_image", "mask"), "supersample": [[1, 2, 1]] * 4}
+    options = {"channels": ("masked_image", "mask")}
     if cells:
         field = 2 * rng.standard_normal((4, 3, cells, cells, cells))
         options["displacement"] = field.astype(np.float32)
@@ -194,7 +182,7 @@ def test_half_precision_rounds_as_numpy_does(machine, rng, random_labels):
     image = rng.standard_normal(regions.shape).astype(np.float32)
     # Steep windows fill the range, flat ones reach the numbers below 2^-14, as small masks do.
     window = [[0, 1], [0.1, 3e-5], [0, 1e-7]]
-    options = {"channels": CHANNELS, "supersample": [[2, 1, 2]] * 3}
+    options = {"channels": CHANNELS}
     arguments = (placements(rng, 3, regions.shape, 16), window, 16)
     single = gathered(machine, image, regions, [1, 2, 3], *arguments, **options)
     out = machine.put(np.full((3, 4, 16, 16, 16), 9, np.float16))
@@ -230,7 +218,7 @@ def test_long_rows_agree_with_reference(machine, rng, cells):
     sheared = np.diag([20, 30, 44]) / 48 @ np.eye(3, 4)
     sheared[2, 1] = 9.5
     sheared[2, 3] = -9 * 22 + 10
-    options = {"channels": ("masked_image", "mask"), "supersample": [[1, 1, 2]]}
+    options = {"channels": ("masked_image", "mask")}
     if cells:
         field = 0.1 * rng.standard_normal((1, 3, cells, cells, cells))
         options["displacement"] = field.astype(np.float32)

@@ -113,8 +113,6 @@ FUSION = (FIELD, np.zeros((1, 4, 5, 6), np.float32), MAPS, MAPS, np.ones((1, 3))
          "canvas: expected at least 1, got 0"),
         (lambda: gather_regions(VOLUME, shapes(), MAPS, [[0, 1]], 1291), ValueError,
          "canvas: expected at most 2.31 - 1 voxels"),
-        (lambda: gather_regions(VOLUME, shapes(), MAPS, [[0, 1]], 4, supersample=[[0, 1, 1]]),
-         ValueError, "supersample: expected at least 1, got 0"),
         (lambda: gather_regions(VOLUME, shapes(), MAPS, [[0, 1]], 4,
                                 out=np.zeros((1, 1, 4, 4, 4), np.float32)),
          ValueError, r"out: expected \(1, 2 or more, 4, 4, 4\)"),
