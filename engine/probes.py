@@ -1,4 +1,4 @@
-"""Batches to ask a network about: noise, regions as the engine shows them, known shifts.
+"""Batches to ask a network about: noise, regions as the engine shows them, shifts, images.
 
 All are seeded; the shape is (K, C, D, H, W) float32, the channels those of a package.
 """
@@ -59,6 +59,15 @@ def shifted_batch(shape: Shape, channels: Sequence[str], shifts: Array) -> Batch
         moving = draw(axes - (shift / half_cells)[:, None, None, None])
         _show(region, channels, {"moving": moving, "fixed": fixed})
     return batch
+
+
+def image_batch(shape: Shape) -> Batch:
+    """One image (1, 1, D, H, W) of mean 0: waves along the three axes, and noise."""
+    rng = np.random.default_rng(3)
+    waves, phases = rng.uniform(3, 9, (3, 3)), rng.uniform(0, 6, 3)
+    turns = np.tensordot(waves, _axes(shape), 1) + phases[:, None, None, None]
+    image = 2 * np.sin(turns).mean(0) + rng.normal(0, 0.1, shape)
+    return np.asarray(image[None, None], np.float32)
 
 
 def _affordable(count: int, shape: Shape) -> int:

@@ -33,6 +33,7 @@ from segreg.engine.package import (
     schema_faults,
     write_checksums,
 )
+from segreg.engine.scores import PARITY, ScoreTolerance, image_shapes
 from segreg.engine.verification import REFERENCE
 from segreg.engine.version import __version__
 from segreg.engine.volume import VolumeLike, as_volume, check_image
@@ -40,13 +41,7 @@ from segreg.export.adapter import first_line
 from segreg.export.exporter import CARD, LICENCE, check_files, made_with, move_package, write_json
 from segreg.export.graph import EXTERNAL_FROM, write_graph
 from segreg.export.parity import ParityError
-from segreg.export.segmentation_parity import (
-    SegmentationTolerance,
-    image_shapes,
-    measure_scores,
-)
-
-PARITY = "docs/segmentation_parity.json"
+from segreg.export.segmentation_parity import measure_scores
 
 NETWORK: dict[str, Any] = {
     "type": "object",
@@ -140,7 +135,7 @@ def add_segmentation(
             (folder / CARD).write_text(text or _card(metadata), encoding="utf-8")
         if licence is not None:
             shutil.copyfile(licence, folder / LICENCE)
-        tolerance = SegmentationTolerance(**known.get("tolerance", {}))
+        tolerance = ScoreTolerance(**known.get("tolerance", {}))
         _finish(folder, metadata)
         report = measure_scores(asked, load_package(folder), real, tolerance, progress)
         if report["faults"] and not allow_failed_parity:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from segreg.cli.commands import app
-from segreg.engine import backends, machine, package, verification
+from segreg.engine import backends, machine, package, scores, verification
 from segreg.engine.field import Field
 from segreg.engine.package import shipped_packages
 from segreg.engine.phantom import endpoint_error, make_phantom
@@ -222,6 +222,18 @@ class TestTrust:
         ran = segreg("packages", "verify", tiny_package)
         assert ran.exit_code == 4
         assert "wrong in bfloat16 computes something else than onnxruntime" in ran.stderr
+
+    def test_segmentation_on_this_machine(
+        self, segreg: Segreg, segmenting_package: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        report = json.loads(segreg("packages", "verify", segmenting_package, "--json").stdout)
+        assert [check["backend"] for check in report["segmentation"] if check["sound"]]
+        assert "Labels changed" in segreg("packages", "verify", segmenting_package).stdout
+        wrong = scores.ScoreCheck("other", "1", "float32", 0.3, 0.2, 0.001, 0.005)
+        monkeypatch.setattr(scores, "check_segmentation", lambda package: [wrong])
+        ran = segreg("packages", "verify", segmenting_package)
+        assert ran.exit_code == 4
+        assert "other in float32 computes something else than onnxruntime" in ran.stderr
 
     def test_failed_parity_is_said(
         self, register: Segreg, segreg: Segreg, build_package: Callable[..., Path]

@@ -21,7 +21,6 @@ from segreg.engine.segmentation import Segmenter
 from segreg.engine.volume import Volume
 from segreg.export import add_segmentation
 from segreg.export.parity import ParityError
-from segreg.export.segmentation_parity import compare_scores
 from tests.conftest import SEGMENTATION, threshold_network, tiny_network, write_tiny_package
 
 
@@ -187,16 +186,6 @@ def test_files_that_are_not_there(tmp_path: Path, what: str) -> None:
         add_segmentation(network, spec(), tmp_path / "blobs", **files)
     assert not asked  # before any work
     assert not any(tmp_path.iterdir())
-
-
-def test_differences() -> None:
-    one = np.zeros((1, 2, 1, 1, 4), np.float32)
-    one[0, 0] = 1
-    other = one.copy()
-    other[0, 1, 0, 0, 0] = 2
-    worst, changed = compare_scores(one, other)
-    assert changed == 0.25
-    assert worst == pytest.approx(1 / (1 + np.exp(-1)) - 1 / (1 + np.exp(1)))
 
 
 def test_exporting_registration_anew_forgets_the_segmentation(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 from segreg.cli import console, options
 
 if TYPE_CHECKING:
+    from segreg.engine.scores import ScoreCheck
     from segreg.engine.verification import BackendCheck
 
 packages = typer.Typer(
@@ -108,20 +109,22 @@ def verify_package(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Check a package's checksums, metadata and signature, and its network on this machine.
+    """Check a package's checksums, metadata and signature, and its networks on this machine.
 
     Every installed backend, in every precision of the package that it and this machine have, is
-    compared with onnxruntime on generated regions. Exit code 4 where something does not hold.
+    compared with onnxruntime on generated regions and images. Exit code 4 where something does
+    not hold.
     """
     from segreg.engine.errors import PackageError
     from segreg.engine.package import open_package
+    from segreg.engine.scores import check_segmentation
     from segreg.engine.verification import check_backends
 
     with open_package(package, keyring=keyring) as opened:
         notes, name = opened.notes, f"{opened.name} {opened.version}"
         if not (quiet or as_json):
             typer.echo(f"{name}: whole and valid, digest {opened.digest}")
-        checks = check_backends(opened)
+        checks, scores = check_backends(opened), check_segmentation(opened)
         if as_json:
             console.print_json(
                 {
@@ -130,15 +133,16 @@ def verify_package(
                     "digest": opened.digest,
                     "notes": notes,
                     "backends": [check.as_dict() for check in checks],
+                    "segmentation": [check.as_dict() for check in scores],
                 }
             )
-        elif not quiet and opened.registers:
-            _print_checks(checks)
         elif not quiet:
-            typer.echo("It holds no registration network, which is what backends are compared on.")
+            _print_checks(checks)
+            _print_scores(scores)
     for note in notes:
         console.say(f"Note: {note}", quiet=quiet)
-    if wrong := [check for check in checks if not check.sound]:
+    every: list[BackendCheck | ScoreCheck] = [*checks, *scores]
+    if wrong := [check for check in every if not check.sound]:
         raise PackageError(
             f"package {name}: {', '.join(f'{c.backend} in {c.precision}' for c in wrong)} computes "
             "something else than onnxruntime on this machine; use another backend or precision by "
@@ -165,6 +169,26 @@ def _print_checks(checks: list[BackendCheck]) -> None:
         console.print_table(table)
     else:
         typer.echo("No registration network, or no backend but onnxruntime: nothing to compare.")
+
+
+def _print_scores(checks: list[ScoreCheck]) -> None:
+    if not checks:
+        return
+    columns = ("Backend", "Precision", "Probability", "Allowed", "Labels changed", "Allowed")
+    table = console.make_table("Segmentation apart from onnxruntime in float32", columns)
+    for check in checks:
+        if check.refusal is not None:
+            table.add_row(check.backend, f"cannot run it: {check.refusal}", *"----")
+            continue
+        table.add_row(
+            check.backend,
+            check.precision,
+            f"{check.worst_probability:.2g}",
+            f"{check.allowed_probability:g}",
+            f"{check.labels_changed:.2%}",
+            f"{check.allowed_labels:.2%}",
+        )
+    console.print_table(table)
 
 
 @packages.command("sign")
