@@ -36,21 +36,48 @@ def largest_component(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     Rows are cut into runs, and runs of neighbouring rows that touch are joined, so the work grows
     with the surface and not with the volume.
     """
-    depth, height, width = inside.shape
-    rows, starts, ends = _runs(inside.reshape(-1, width))
+    depth, height = inside.shape[:2]
+    rows, starts, ends, roots = _components(inside, ((1, height), (height, depth * height)))
     if not len(rows):
         return np.zeros(inside.shape, np.bool_)
-    one, other = [], []
-    for step, along in ((1, height), (height, depth * height)):
+    sizes = np.bincount(roots, weights=ends - starts, minlength=len(rows))
+    chosen = np.flatnonzero(roots == int(sizes.argmax()))
+    return _draw(inside.shape, rows[chosen], starts[chosen], ends[chosen])
+
+
+def fill_holes(inside: NDArray[np.bool_], axis: int = 0) -> NDArray[np.bool_]:
+    """``inside`` (D, H, W) and what it encloses in a slice across ``axis``.
+
+    A hole is a component of the rest of a slice, voxels connected by their sides, that does not
+    reach the slice's border.
+    """
+    slices = np.moveaxis(inside, axis, 0)
+    height, width = slices.shape[1:]
+    rows, starts, ends, roots = _components(~slices, ((1, height),))
+    at_border = (starts == 0) | (ends == width) | np.isin(rows % height, (0, height - 1))
+    closed = np.flatnonzero(~np.isin(roots, roots[at_border]))
+    holes = _draw(slices.shape, rows[closed], starts[closed], ends[closed])
+    return np.ascontiguousarray(np.moveaxis(slices | holes, 0, axis))
+
+
+def _components(
+    inside: NDArray[np.bool_], steps: Sequence[tuple[int, int]]
+) -> tuple[Indices, Indices, Indices, Indices]:
+    """Runs of ``inside`` (D, H, W) as (row, first column, column after the last, root).
+
+    Runs with one root are connected. ``steps`` are (rows to the neighbour, rows in which the last
+    has none) of each axis that connects.
+    """
+    width = inside.shape[2]
+    rows, starts, ends = _runs(inside.reshape(-1, width))
+    one, other = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for step, along in steps:
         # Rows lie one below the other in `along`; the last has no neighbour there.
         inner = (rows + step) // along == rows // along if step == 1 else rows + step < along
         first, second = _touching(rows, starts, ends, width, step, np.flatnonzero(inner))
         one.append(first)
         other.append(second)
-    roots = _join(len(rows), np.concatenate(one), np.concatenate(other))
-    sizes = np.bincount(roots, weights=ends - starts, minlength=len(rows))
-    chosen = np.flatnonzero(roots == int(sizes.argmax()))
-    return _draw(inside.shape, rows[chosen], starts[chosen], ends[chosen])
+    return rows, starts, ends, _join(len(rows), np.concatenate(one), np.concatenate(other))
 
 
 def _bounding_box(inside: NDArray[np.bool_]) -> tuple[slice, ...] | None:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from segreg.engine.backends import Backend, CudaOptions
+from segreg.engine.body import BODY, BodyFinder, body_notes
 from segreg.engine.compatibility import check_registers, open_network
 from segreg.engine.computation import Task, compute_pair
 from segreg.engine.conveyor import Job, overlap, stages_of, whole
@@ -67,8 +68,9 @@ class Engine:
     gpu_memory : what network and arrays may take of the GPU, in bytes or as ``"4GiB"``; None sets
         no bound. Less memory means smaller batches of regions, and the same result.
     keyring : file of public keys (PEM); refuses a package that none of them signed.
-    segmenter : package that segments images which come without labels; None takes ``package``
-        itself, if it can.
+    segmenter : package that segments images which come without labels, or "body" for the one
+        region that is found without any (``segreg.engine.body``); None takes ``package`` itself,
+        if it can.
 
     Attributes
     ----------
@@ -130,8 +132,10 @@ class Engine:
         resources: ExitStack,
         keyring: str | Path | None,
         **loading: Any,
-    ) -> Segmenter | None:
+    ) -> Segmenter | BodyFinder | None:
         """The segmenter asked for, or the package's own if it has one."""
+        if asked == BODY:
+            return BodyFinder()
         if asked is None and not self.package.segments:
             return None
         source = self.package
@@ -271,6 +275,7 @@ class Engine:
                 *self.package.notes,
                 *join_notes(volumes.values()),
                 *_source_notes(provenance.label_sources),
+                *body_notes(provenance.label_sources, refine),
                 *expected,
                 *scheme.notes,
                 *self.backend.notes,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segreg.engine.backends import Backend, CudaOptions, open_backend
+from segreg.engine.body import BodyFinder
 from segreg.engine.compatibility import choose_backend
 from segreg.engine.components import keep_largest
 from segreg.engine.errors import InputError, PackageError
@@ -158,7 +159,7 @@ class Segmenter:
 
 
 def complete_labels(
-    volumes: dict[str, Volume], segmenter: Segmenter | None, watch: Stopwatch
+    volumes: dict[str, Volume], segmenter: Segmenter | BodyFinder | None, watch: Stopwatch
 ) -> dict[str, str]:
     """Segment the sides of ``volumes`` that came without labels, and add what is found.
 
@@ -172,7 +173,8 @@ def complete_labels(
     if sides and segmenter is None:
         raise InputError(
             f"{' and '.join(sides)} labels: expected a label map, as the package does not segment. "
-            "Give one, or a package that segments such images (segreg packages list)."
+            "Give one, or a package that segments such images (segreg packages list), or register "
+            "the body as one region (--segmenter body)."
         )
     if sides and segmenter is not None:
         with watch.stage("segment"):

@@ -128,3 +128,17 @@ def test_accuracy_to_expect(segreg: Segreg, scans: dict[str, Path], tmp_path: Pa
     ran = register(segreg, scans, "--package", package, "--segment", "--labels-dice", "0.9")
     assert ran.exit_code == 2
     assert "labels_dice: expected given label maps" in ran.stderr
+
+
+def test_two_images_by_the_body_alone(
+    segreg: Segreg, scans: dict[str, Path], tiny_package: Path
+) -> None:
+    ran = register(segreg, scans, "--package", tiny_package, "--segmenter", "body")
+    assert ran.exit_code == 0, ran.stdout + ran.stderr
+    notes = " ".join(ran.stderr.split())
+    assert "moving and fixed labels: the automatic body region" in notes
+    assert "without refinement only its outline is matched" in notes
+    summary = json.loads((scans["fixed"].parent / "out/result.json").read_text())
+    assert [region["name"] for region in summary["quality"]["regions"]] == ["body"]
+    assert summary["provenance"]["label_sources"]["fixed"].startswith("the automatic body region")
+    assert {"fixed_labels.nii.gz", "moving_labels.nii.gz"} <= set(summary["files"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segreg.engine.components import keep_largest, largest_component
+from segreg.engine.components import fill_holes, keep_largest, largest_component
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -51,3 +51,13 @@ def test_other_labels_stay() -> None:
     assert (cleaned == 2).sum() == 2
     assert labels[1, 6, 6] == 1  # what was handed over is left alone
     assert cleaned.dtype == labels.dtype
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("seed", range(15))
+def test_holes_of_slices_agree_with_scipy(seed: int, axis: int) -> None:
+    random = np.random.default_rng(seed)
+    inside = random.random(random.integers(1, 14, 3)) < random.uniform(0.3, 0.8)
+    slices = np.moveaxis(inside, axis, 0)
+    expected = np.stack([ndimage.binary_fill_holes(one) for one in slices])
+    np.testing.assert_array_equal(fill_holes(inside, axis), np.moveaxis(expected, 0, axis))

@@ -35,7 +35,10 @@ def register(
     ] = False,
     segmenter: Annotated[
         str | None,
-        typer.Option(help="Package that segments what comes without labels; else --package."),
+        typer.Option(
+            help="Package that segments what comes without labels; else --package. `body` takes "
+            "the body as the one region, found in the images alone."
+        ),
     ] = None,
     passes: Annotated[
         int | None, typer.Option(help="How often the network is asked per region.")
