@@ -69,6 +69,7 @@ class Steps:
     slack: float = 0.5
     rest: float = 0.3
     margin: float = 0.1
+    beyond: float = 0.0  # voxels
     damping: float = 0.05
     floor: float = 0.003
 
@@ -76,7 +77,7 @@ class Steps:
 INSIDE = Steps(image=1.0, outline=4.0)
 OUTLINES = Steps(
     image=0.0, outline=16.0, agreement=1.0, smoothness=0.0, slack=1.0, rest=0.0, margin=0.2,
-    damping=0.5,
+    beyond=0.75, damping=0.5,
 )
 
 
@@ -378,7 +379,8 @@ class _Level:
     ) -> FloatArray:
         matches: FloatArray = match_sides(
             self.moving, self.fixed, field, affine=self.to_moving, unit=self._units,
-            margin=steps.margin, slack=steps.slack, rest=steps.rest, out=out,
+            margin=steps.margin, slack=steps.slack, rest=steps.rest,
+            beyond=steps.beyond, out=out,
         )  # fmt: skip
         return matches
 
