@@ -53,7 +53,9 @@ COARSENINGS = (8, 4, 2)
 LEAST_CELLS = 8  # voxels of a level along an axis that was made coarser
 # Squared local correlation below which the images have no texture in common.
 NO_TEXTURE = 0.03
-SETTLED = 0.97  # share of the outline's error that is left by a step that is not worth its while
+# Steps on outlines end where so many have left more than so much of the error: one alone may be
+# worth nothing, a voxel has to make way for the next.
+PATIENCE, SETTLED = 3, 0.9
 SAMPLE = 2  # every second voxel on an axis is measured
 
 
@@ -69,6 +71,7 @@ class Steps:
     slack: float = 0.5
     rest: float = 0.3
     margin: float = 0.1
+    beyond: float = 0.0  # voxels
     damping: float = 0.05
     floor: float = 0.003
 
@@ -76,7 +79,7 @@ class Steps:
 INSIDE = Steps(image=1.0, outline=4.0)
 OUTLINES = Steps(
     image=0.0, outline=16.0, agreement=1.0, smoothness=0.0, slack=1.0, rest=0.0, margin=0.2,
-    damping=0.5,
+    beyond=0.75, damping=0.5,
 )
 
 
@@ -228,6 +231,13 @@ def _mean(values: Array) -> float:
     return float(fetch(values.sum(dtype=np.float64))) / max(int(values.size), 1)
 
 
+def _settled(errors: list[float]) -> bool:
+    """Whether the last steps on outlines, whose errors these are, were not worth their while."""
+    if len(errors) <= PATIENCE:
+        return errors[-1] == 0
+    return errors[-1] >= SETTLED * errors[-1 - PATIENCE]
+
+
 def _coarse_to_fine(factors: list[int]) -> NDArray[np.float64]:
     """(4, 4) index on the coarse grid -> index on the fine one."""
     matrix = np.diag([*map(float, factors), 1.0])
@@ -328,7 +338,7 @@ class _Level:
         matches, normals = xp.empty((10, *shape), np.float32), xp.empty((9, *shape), np.float32)
         smoothed, means = xp.empty(normals.shape, np.float32), xp.zeros((3, *shape), np.float32)
         fixed_means = self._fixed_means(edges, steps) if steps.image else means[:2]
-        other, error = xp.empty(field.shape, np.float32), np.inf
+        other, errors = xp.empty(field.shape, np.float32), list[float]()
         for step in range(count):
             if step and steps.image:
                 couple(self.fixed.words, field, self.spacing, slip=SLIP, out=edges)
@@ -336,10 +346,9 @@ class _Level:
             if steps.image:
                 smooth_within(matches[:3], edges, steps.window, self.spacing, out=means)
             else:
-                left = _mean(abs(matches[6]))
-                if left > SETTLED * error or left == 0:
+                errors.append(_mean(abs(matches[6])))
+                if _settled(errors):
                     return step
-                error = left
             form_normals(
                 self.fixed.image, fixed_means, matches, means,
                 image=steps.image, outline=steps.outline, floor=steps.floor, out=normals,
@@ -378,7 +387,8 @@ class _Level:
     ) -> FloatArray:
         matches: FloatArray = match_sides(
             self.moving, self.fixed, field, affine=self.to_moving, unit=self._units,
-            margin=steps.margin, slack=steps.slack, rest=steps.rest, out=out,
+            margin=steps.margin, slack=steps.slack, rest=steps.rest,
+            beyond=steps.beyond, out=out,
         )  # fmt: skip
         return matches
 

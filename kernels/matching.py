@@ -4,7 +4,8 @@ One step takes a displacement u to u + d by Gauss-Newton. Every voxel gives two 
 step d. Image: within the voxel's window the moving image, fitted linearly, should be the fixed one
 (local correlation, LCC-Demons of Lorenzi et al., NeuroImage 81, 2013, with the slope of the moving
 image, so that steps add). Outline: the signed distance to the region's outline should be the same
-on both sides. Their normal equations are smoothed (``smooth_within``; Lucas and Kanade, 1981), so
+on both sides; a voxel that ``warp_labels`` would give to another region shall go where the vote
+turns, and one that looks beyond the grid shall come back. Their normal equations are smoothed (``smooth_within``; Lucas and Kanade, 1981), so
 that voxels that know nothing follow those that do, and solved voxel by voxel.
 """
 
@@ -43,6 +44,7 @@ def match_sides(
     margin: float = 0.1,
     slack: float = 0.5,
     rest: float = 0.3,
+    beyond: float = 0.0,
     out: Array | None = None,
     stream: Any = None,
 ) -> Array:
@@ -60,12 +62,16 @@ def match_sides(
         Voxels of the fixed grid per length, (z, y, x): slopes are per length along fixed axes.
         0 for an axis that has one voxel.
     margin : float
-        A voxel shall look at least so far inside its region.
+        A voxel shall look at least so far inside its region: by the vote of ``warp_labels`` where
+        it is lost or no distance is known, else by the distance.
     slack : float
         As long as it does, its distance to the outline may differ by so much.
     rest : float
         Weight of an outline that is as it shall be: what it does not need, it resists. Of one that
         is not, 1.
+    beyond : float
+        A voxel that looks beyond the grid is called back from less than so many voxels out. Farther
+        out a region may go on unseen.
     out : (10, D, H, W) float32, optional
     stream : cupy.cuda.Stream, optional
         Where to run on the GPU; CuPy's current stream if left out.
@@ -75,7 +81,7 @@ def match_sides(
     (10, D, H, W) float32
         The moving image, its square, its product with the fixed image; its slope (3); by how much
         the outline is off, and the slope of that distance (3), both 0 where the region's outline
-        is out of reach.
+        is out of reach and all eight voxels around vote alike.
 
     Raises
     ------
@@ -105,7 +111,8 @@ def match_sides(
     )
     machine.launch(
         "match_sides", grid, *sides[0], *sides[0][0].shape, to_moving, *sides[1], field, *grid,
-        *map(float, units), float(margin), float(slack), float(rest), out,
+        *map(float, units), float(margin), float(slack), float(rest),
+        float(beyond), out,
     )  # fmt: skip
     return out
 

@@ -61,9 +61,10 @@ struct MovingSide {
     Affine affine;
 };
 
-// How closely outlines must match. `rest` is the weight of one that does match: it resists.
+// How closely outlines must match. `rest` is the weight of one that does match: it resists. From
+// `beyond` voxels beyond the grid on there is no way back: a region may go on unseen.
 struct Tolerance {
-    float margin, slack, rest;
+    float margin, slack, rest, beyond;
 };
 
 // Both sides at one fixed voxel: the moving image, and how far its outline is off.
@@ -80,29 +81,76 @@ SEGREG_BODY float outline_error(float fixed, float moving, const Tolerance& t) {
     return into < 0.0f ? into : over + under;
 }
 
+// How far a position lies beyond the grid, (z, y, x), in its voxels: where the outside begins.
+SEGREG_BODY float beyond_axis(float position, int length) {
+    const float low = -0.5f - position, high = position - ((float)length - 0.5f);
+    return low > 0.0f ? -low : high >= 0.0f ? high + 1e-3f : 0.0f;
+}
+
+SEGREG_BODY Vector beyond_grid(Grid grid, Vector p) {
+    return make_vector(beyond_axis(p.z, grid.depth), beyond_axis(p.y, grid.height),
+                       beyond_axis(p.x, grid.width));
+}
+
+constexpr float LEAST_SLOPE = 0.03f;  // of a vote, per length
+
+// Signed distance to where the vote of warp_labels turns, to first order: what `share` of a cell is
+// the region's is linear in the position, and a half is where it turns. `share` has its slope along
+// fixed axes. Flat where all eight corners agree: no distance, and `voted` is cleared.
+SEGREG_BODY Sample vote_distance(Sample share, bool& voted) {
+    const float steepness = sqrtf(squared_length(share.slope));
+    voted = voted & (steepness > LEAST_SLOPE);
+    const float scale = voted ? -1.0f / steepness : 0.0f;
+    Sample s;
+    s.value = scale * (share.value - 0.5f);
+    s.slope = scaled(scale, share.slope);
+    return s;
+}
+
 SEGREG_BODY Match match_at(const MovingSide& moving, Vector p, int region, float fixed_distance,
                            Vector unit, const Tolerance& tolerance) {
     const Corners c = corners(moving.grid, p);
     const CornerIndices i = corner_indices(c);
-    float image[8], distance[8];
-    bool known = lies_inside(moving.grid, p);
-    const float inside = known ? 1.0f : 0.0f;
+    float image[8], distance[8], own[8];
+    const bool seen = lies_inside(moving.grid, p);
+    bool known = seen;
+    const float inside = seen ? 1.0f : 0.0f;
     SEGREG_UNROLL
     for (int k = 0; k < 8; ++k) {
+        const int word = moving.words[i.at[k]];
         image[k] = moving.image[i.at[k]];
-        distance[k] = signed_distance(moving.words[i.at[k]], moving.distances[i.at[k]], region,
-                                      known);
+        distance[k] = signed_distance(word, moving.distances[i.at[k]], region, known);
+        own[k] = own_region(word) == region ? 1.0f : 0.0f;
     }
     Match m;
     m.image = sample_corners(image, c.z.fraction, c.y.fraction, c.x.fraction);
-    m.outline = sample_corners(distance, c.z.fraction, c.y.fraction, c.x.fraction);
     m.image.slope = pulled_back(moving.affine, m.image.slope, unit);
     m.image.slope = scaled(inside, m.image.slope);
-    const float error = outline_error(-fixed_distance, m.outline.value, tolerance);
-    const float counts = known ? (error != 0.0f ? 1.0f : tolerance.rest) : 0.0f;
-    m.outline.slope = pulled_back(moving.affine, m.outline.slope, unit);
-    m.outline.slope = scaled(counts, m.outline.slope);
+    Sample outline = sample_corners(distance, c.z.fraction, c.y.fraction, c.x.fraction);
+    Sample share = sample_corners(own, c.z.fraction, c.y.fraction, c.x.fraction);
+    // Beyond the grid nothing belongs to a region: the way back is the way in.
+    const Vector beyond = beyond_grid(moving.grid, p);
+    const float away = sqrtf(squared_length(beyond)), back = seen ? 0.0f : -1.0f / away;
+    share.value = seen ? share.value : 0.5f - away;
+    share.slope.z = seen ? share.slope.z : back * beyond.z;
+    share.slope.y = seen ? share.slope.y : back * beyond.y;
+    share.slope.x = seen ? share.slope.x : back * beyond.x;
+    bool voted = seen | ((region > 0) & (away < tolerance.beyond));
+    const bool lost = share.value < 0.5f;
+    outline.slope = pulled_back(moving.affine, outline.slope, unit);
+    share.slope = pulled_back(moving.affine, share.slope, unit);
+    share = vote_distance(share, voted);
+    // What the vote takes away is won back by its own slope; else the outline says more.
+    const bool by_vote = voted & (lost | !known);
+    const float reached = by_vote ? share.value : outline.value;
+    // Only what is lost: how deep a voxel is the vote cannot say.
+    const float fixed = known ? -fixed_distance : reached;
+    const float error = outline_error(fixed, reached, tolerance);
+    const float counts = known | by_vote ? (error != 0.0f ? 1.0f : tolerance.rest) : 0.0f;
     m.outline.value = counts * error;
+    m.outline.slope = make_vector(counts * (by_vote ? share.slope.z : outline.slope.z),
+                                  counts * (by_vote ? share.slope.y : outline.slope.y),
+                                  counts * (by_vote ? share.slope.x : outline.slope.x));
     return m;
 }
 

@@ -127,7 +127,7 @@ void match_sides(int64 size, const float* moving, const int* moving_words,
                  int moving_width, Affine affine, const float* fixed, const int* fixed_words,
                  const float* fixed_distances, const float* displacement, int depth, int height,
                  int width, float unit_z, float unit_y, float unit_x, float margin, float slack,
-                 float rest, float* matches);
+                 float rest, float beyond, float* matches);
 
 void form_normals(int64 size, const float* fixed, const float* fixed_means, const float* matches,
                   const float* means, int depth, int height, int width, float image_weight,

@@ -76,13 +76,13 @@ void match_sides(int64 size, const float* moving, const int* moving_words,
                  int moving_width, Affine affine, const float* fixed, const int* fixed_words,
                  const float* fixed_distances, const float* displacement, int depth, int height,
                  int width, float unit_z, float unit_y, float unit_x, float margin, float slack,
-                 float rest, float* matches) {
+                 float rest, float beyond, float* matches) {
     const Grid grid = {depth, height, width};
     const MovingSide side = {moving, moving_words, moving_distances,
                              {moving_depth, moving_height, moving_width}, affine};
     const Way way = {side.grid, grid, displacement, affine};
     const Vector unit = make_vector(unit_z, unit_y, unit_x);
-    const Tolerance tolerance = {margin, slack, rest};
+    const Tolerance tolerance = {margin, slack, rest, beyond};
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
         std::vector<float> positions((size_t)3 * width);
         for (int64 i = begin; i < end; ++i) {

@@ -9,13 +9,13 @@ extern "C" __global__ void match_sides(
     int moving_depth, int moving_height, int moving_width, Affine affine, const float* fixed,
     const int* fixed_words, const float* fixed_distances, const float* displacement, int depth,
     int height, int width, float unit_z, float unit_y, float unit_x, float margin, float slack,
-    float rest, float* matches) {
+    float rest, float beyond, float* matches) {
     const Grid grid = {depth, height, width};
     const Index voxels = voxels_of(grid);
     const MovingSide side = {moving, moving_words, moving_distances,
                              {moving_depth, moving_height, moving_width}, affine};
     const Vector unit = make_vector(unit_z, unit_y, unit_x);
-    const Tolerance tolerance = {margin, slack, rest};
+    const Tolerance tolerance = {margin, slack, rest, beyond};
     for_each_voxel(size, grid, [&](const Run& run, int i) {
         const Index index = index_of(run, i);
         const Vector p =

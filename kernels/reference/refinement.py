@@ -122,6 +122,7 @@ def match_sides(
     margin: float = 0.1,
     slack: float = 0.5,
     rest: float = 0.3,
+    beyond: float = 0.0,
 ) -> Array:
     """See ``segreg.kernels.match_sides``."""
     image, words, distances = moving
@@ -140,23 +141,42 @@ def match_sides(
             (high if side else low)[axis] for axis, side in enumerate(corner)
         )
     region = fixed_words & 0xFFFF
-    values, signed = np.empty((2, 2, 2, *region.shape)), np.empty((2, 2, 2, *region.shape))
+    values, signed, own_share = (np.empty((2, 2, 2, *region.shape)) for _ in range(3))
     known = inside.copy()
     for corner in product((0, 1), repeat=3):
         at = corners[corner]
         own, other = words[at] & 0xFFFF, words[at] >> 16 & 0xFFFF
         values[corner] = image[at]
         signed[corner] = np.where(own == region, -1, 1) * distances[at]
+        own_share[corner] = own == region
         known &= (own == region) | (other == region)
+
+    units = np.reshape(np.asarray(unit, float), (3, 1, 1, 1))
+
+    def pulled_back(slope: Array) -> Array:
+        back: Array = np.einsum("ij,i...->j...", linear, slope) * units
+        return back
+
     value, slope = _with_slope(values, clamped - low)
     distance, steepness = _with_slope(signed, clamped - low)
-    units = np.reshape(np.asarray(unit, float), (3, 1, 1, 1))
-    slope = np.einsum("ij,i...->j...", linear, slope) * units * inside
-    steepness = np.einsum("ij,i...->j...", linear, steepness) * units
-    difference = -fixed_distances.astype(np.float64) - distance
+    share, direction = _with_slope(own_share, clamped - low)
+    out = np.minimum(points + 0.5, 0) + np.where(
+        points >= last + 0.5, points - last - 0.5 + 1e-3, 0
+    )
+    away = np.sqrt((out**2).sum(axis=0))
+    share = np.where(inside, share, 0.5 - away)
+    direction = np.where(inside, direction, -out / np.where(inside, 1, away))
+    slope, steepness, direction = map(pulled_back, (slope * inside, steepness, direction))
+    steep = np.sqrt((direction**2).sum(axis=0))
+    voted = (inside | ((region > 0) & (away < beyond))) & (steep > 0.03)
+    scale = np.where(voted, -1 / np.where(voted, steep, 1), 0)
+    by_vote = voted & ((share < 0.5) | ~known)
+    reached = np.where(by_vote, scale * (share - 0.5), distance)
+    difference = np.where(known, -fixed_distances.astype(np.float64) - reached, 0)
     error = np.sign(difference) * np.maximum(np.abs(difference) - slack, 0)
-    error = np.where(distance > -margin, -margin - distance, error)
-    counts = known * np.where(error == 0, rest, 1)
+    error = np.where(reached > -margin, -margin - reached, error)
+    counts = (known | by_vote) * np.where(error == 0, rest, 1)
+    steepness = np.where(by_vote, scale * direction, steepness)
     return np.concatenate([
         [value, value**2, value * fixed_image], slope, [counts * error], counts * steepness
     ])  # fmt: skip

@@ -42,7 +42,7 @@ class TestMatchSides:
     def test_agrees_with_reference(self, machine, side, random_field, shape):
         moving, fixed, field = side((8, 10, 12)), side(shape), random_field(shape)[0]
         affine = np.array([[0.9, 0.1, 0, 1], [-0.1, 1.1, 0, 0.5], [0, 0.05, 0.8, 0.3]])
-        options = {"affine": affine, "unit": (1.0, 0.5, 2.0), "slack": 0.4}
+        options = {"affine": affine, "unit": (1.0, 0.5, 2.0), "slack": 0.4, "beyond": 1.0}
         result = match_sides(
             put(machine, moving), put(machine, fixed), machine.put(field), **options
         )
@@ -100,6 +100,44 @@ class TestMatchSides:
             *(put(machine, s) for s in sides), machine.put(np.zeros((3, 4, 4, 8), np.float32))
         )
         np.testing.assert_array_equal(machine.get(result)[6:], 0)
+
+    def test_the_end_of_a_thick_slab_calls_back(self, machine):
+        """Beyond the last slice of a region, where no outline is in reach, the vote has turned."""
+        regions = np.zeros((8, 6, 6), np.int32)
+        regions[:4] = 1
+        side = MatchingSide(
+            np.zeros(regions.shape, np.float32),
+            *find_borders(regions, (6.0, 1.0, 1.0), farthest=2.5),
+        )
+        field = np.zeros((3, *regions.shape), np.float32)
+        field[0, :4] = 0.75  # the last slice looks three quarters into the next region
+        given = put(machine, side)
+        options = {"unit": (1 / 6, 1.0, 1.0), "margin": 0.1}
+        result = machine.get(match_sides(given, given, machine.put(field), **options))
+        # A quarter of a slice and the margin to go, in lengths, against the slope.
+        np.testing.assert_allclose(result[6, 3], -(0.25 * 6 + 0.1), rtol=1e-4)
+        np.testing.assert_allclose(result[7, 3], 1.0, rtol=1e-5)
+        np.testing.assert_allclose(result[8:, 3], 0, atol=1e-6)
+        np.testing.assert_array_equal(result[6, :3], 0)
+
+    def test_what_looks_beyond_the_grid_is_called_back(self, machine):
+        regions = np.ones((5, 6, 7), np.int32)
+        side = MatchingSide(
+            np.zeros(regions.shape, np.float32), *find_borders(regions, farthest=2.5)
+        )
+        field = np.zeros((3, *regions.shape), np.float32)
+        field[0, 0], field[2, :, :, 6] = -0.9, 0.7
+        field[1, 4, 0] = -2.0  # out of sight: the region may go on there
+        given = put(machine, side)
+        result = machine.get(
+            match_sides(given, given, machine.put(field), margin=0.1, beyond=1.0)
+        )
+        np.testing.assert_allclose(result[6, 0, :, :6], -0.5, rtol=1e-5)  # 0.4 beyond, 0.1 margin
+        np.testing.assert_allclose(result[7, 0, :, :6], -1.0, rtol=1e-5)
+        np.testing.assert_allclose(result[6, 1:4, :, 6], -0.301, rtol=1e-4)
+        np.testing.assert_allclose(result[9, 1:4, :, 6], 1.0, rtol=1e-5)
+        np.testing.assert_array_equal(result[6:, 1:, 1:, :6], 0)
+        np.testing.assert_array_equal(result[6:, 4, 0, :6], 0)
 
     def test_refuses(self, side):
         one = side((3, 4, 5))
