@@ -15,7 +15,6 @@ from models.cardiac.patients import Frame
 
 SPACING = 1.5  # mm in plane; slices stay where they are
 SIDE = 112  # cells of a patch in plane
-SLICES = (6, 12)  # fewest and most slices of a patch
 
 
 def make_patch(
@@ -45,7 +44,7 @@ def _sample_points(rng: torch.Generator, frame: Frame, slices: int) -> torch.Ten
     offsets = torch.stack(torch.meshgrid(axis, axis, indexing="ij"))  # mm, (y, x)
     offsets = offsets + _bend(rng)
     offsets = (_turn(rng) @ offsets.flatten(1)).view_as(offsets)
-    shift = (torch.rand(2, generator=rng) * 2 - 1) * SIDE * SPACING * 0.25
+    shift = (torch.rand(2, generator=rng) * 2 - 1) * SIDE * SPACING * 0.2
     # Each slice is a breath-hold of its own.
     breaths = torch.randn(slices, 2, generator=rng) * 1.0 * _chance(rng, 0.3)
     millimetres = offsets + (heart * spacing + shift)[:, None, None]

@@ -62,13 +62,17 @@ def _block(inputs: int, outputs: int, kernel: tuple[int, int, int]) -> nn.Sequen
     )
 
 
+def _kernel(level: int) -> tuple[int, int, int]:
+    return THROUGH_PLANE if level >= ACROSS_FROM else IN_PLANE
+
+
 class StackNetwork(nn.Module):
     """Image stacks in, one logit a class out.
 
     Slices of cardiac cine MR lie 5 to 10 mm apart and are moved against each other by breathing:
     the fine levels look at one slice at a time, the coarse ones at its neighbours too. The
     resolution is halved in plane only, so a stack may have any number of slices. The stem halves
-    it at once; the tail draws the outlines on the image's own cells.
+    it at once; the tail, which sees the image again, draws the outlines on the image's own cells.
 
     Parameters
     ----------
@@ -92,16 +96,18 @@ class StackNetwork(nn.Module):
         self.grow = nn.Upsample(scale_factor=tuple(map(float, HALVED)), mode="nearest")
         self.down = nn.ModuleList(
             nn.Sequential(
-                _block(fine, coarse, IN_PLANE),
-                _block(coarse, coarse, THROUGH_PLANE if level >= ACROSS_FROM else IN_PLANE),
+                _block(fine, coarse, _kernel(level)), _block(coarse, coarse, _kernel(level))
             )
             for level, (fine, coarse) in enumerate(pairs, start=1)
         )
         self.up = nn.ModuleList(
-            nn.Sequential(_block(coarse + fine, fine, IN_PLANE), _block(fine, fine, IN_PLANE))
-            for fine, coarse in reversed(pairs)
+            nn.Sequential(
+                _block(coarse + fine, fine, IN_PLANE), _block(fine, fine, _kernel(level))
+            )
+            for level, (fine, coarse) in reversed(list(enumerate(pairs)))
         )
         self.unfold = SliceUnfold(channels[0], tail)
+        self.edges = SliceConv(1, tail, IN_PLANE, padding=(0, 1, 1), bias=False)
         self.tail = _block(tail, tail, IN_PLANE)
         self.logits = SliceConv(tail, classes, 1)
 
@@ -119,6 +125,21 @@ class StackNetwork(nn.Module):
             features = down(self.shrink(features))
         for up in self.up:
             features = up(torch.cat([self.grow(features), skips.pop()], 1))
-        outlines = self.tail(self.unfold(features))
+        outlines = self.tail(self.unfold(features) + self.edges(stack))
         logits: torch.Tensor = self.logits(outlines)
         return logits
+
+
+def widen(weights: dict[str, torch.Tensor], network: StackNetwork) -> dict[str, torch.Tensor]:
+    """The state of a network of fewer connections as one of ``network``: what is new is zero.
+
+    Kernels within slices become the middle of kernels through slices, and ``network`` gives the
+    same logits as the one before. Weights that already fit come back as they are.
+    """
+    state = {}
+    for name, value in network.state_dict().items():
+        old = weights.get(name, torch.zeros_like(value))
+        if old.shape != value.shape:
+            old = F.pad(old, [0, 0, 0, 0, 1, 1])
+        state[name] = old
+    return state

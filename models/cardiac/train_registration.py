@@ -8,21 +8,19 @@ Resumable and seeded. Runs on a GPU where there is one, else in bfloat16 on the 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
-from tqdm import tqdm
 
 from models.cardiac.patients import TRAINING, frame_files
-from models.cardiac.training import append_log, best_device, draw_curves
-from models.shapes.fields import compose, integrate, to_canvas, warp
+from models.cardiac.training import no_displacement, run_pass, take_step, train_passes
+from models.shapes.fields import to_canvas, warp
 from models.shapes.losses import dice_loss, outline_loss, smoothness_loss, texture_loss
 from models.shapes.network import RegionNetwork
-from models.shapes.training import learning_rate, resume, save_checkpoint
 from segreg.engine.background import union_plan
 from segreg.engine.canvases import bounding_boxes, place_canvases
 from segreg.engine.labels import make_scheme
@@ -33,10 +31,9 @@ from segreg.kernels import gather_regions
 RATE = 3e-4
 BATCH = 4
 STEPS = 1500
-SAVE_EVERY = 100
 CANVAS = 64
 MARGIN, CLIP = 0.15, 3.0  # as in spec.json
-INTEGRATION_STEPS, PASSES = 6, 3
+PASSES = 3
 TEXTURE_WEIGHT, SMOOTHNESS_WEIGHT, VOLUME_WEIGHT = 0.3, 0.3, 0.05
 
 Canvases = tuple[torch.Tensor, torch.Tensor]
@@ -49,7 +46,9 @@ class Task:
     plans: tuple[RegionPlan, RegionPlan]  # of the regions, and of all of them as one
 
 
-def plan_task(moving: tuple[Path, Path], fixed: tuple[Path, Path]) -> Task:
+def plan_task(
+    moving: tuple[Path, Path], fixed: tuple[Path, Path], initial_map: str = "affine"
+) -> Task:
     """Plan from (image, label map) to (image, label map)."""
     sides = []
     volumes = [
@@ -59,7 +58,7 @@ def plan_task(moving: tuple[Path, Path], fixed: tuple[Path, Path]) -> Task:
     for image, labels in volumes:
         region_map = scheme.region_map(labels.array)
         sides.append(Side.measure(image.array, region_map, len(scheme), image.affine))
-    plan = plan_regions(sides[0], sides[1], "affine")
+    plan = plan_regions(sides[0], sides[1], initial_map)
     return Task((plan, union_plan(plan)))
 
 
@@ -124,7 +123,7 @@ def train_batch(
     """
     device = next(network.parameters()).device
     moving, fixed = (part.to(device) for part in batch)
-    displacement = torch.zeros(len(fixed), 3, *(n // 2 for n in fixed.shape[2:]), device=device)
+    displacement = no_displacement(fixed)
     inside = torch.nn.functional.avg_pool3d(fixed[:, :1], 2)
     related = torch.ones(len(fixed), device=device)
     reached, variance = [], torch.zeros(())
@@ -132,11 +131,7 @@ def train_batch(
         with torch.no_grad():
             warped = warp(moving, to_canvas(displacement))
         regions = torch.stack([warped[:, 1], warped[:, 0], fixed[:, 1], fixed[:, 0]], 1)
-        with torch.autocast(device.type, torch.bfloat16):
-            velocity = network(regions.contiguous(memory_format=torch.channels_last_3d)).float()
-        # Half-resolution grid, canvas-voxel unit: compose there in half voxels.
-        update = 2 * integrate(velocity / 2, INTEGRATION_STEPS)
-        displacement = 2 * compose(displacement / 2, update / 2)
+        velocity, displacement = run_pass(network, regions, displacement)
         warped = warp(moving, to_canvas(displacement))
         both = (warped[:, :1] * fixed[:, :1]).detach()
         overlap = dice_loss(warped[:, :1], fixed[:, :1])
@@ -148,10 +143,7 @@ def train_batch(
             + SMOOTHNESS_WEIGHT * smoothness_loss(velocity)
             + VOLUME_WEIGHT * variance
         )
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
+        take_step(network, optimizer, loss)
         displacement = displacement.detach()
         reached.append(1 - float(overlap.detach()))
     return reached, float(variance.detach()) ** 0.5
@@ -159,40 +151,26 @@ def train_batch(
 
 def train(folder: Path, data: Path, start: Path, steps: int, seed: int) -> Path:
     """Train for ``steps`` steps from the weights ``start``, or from ``folder/checkpoint.pt``."""
-    torch.manual_seed(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    network = RegionNetwork().to(best_device(), memory_format=torch.channels_last_3d)
-    checkpoint = folder / "checkpoint.pt"
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
-    )
-    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
-    done = resume(checkpoint, network, average, optimizer)
-    if not done:
-        weights = torch.load(start, weights_only=True)
-        network.load_state_dict(weights)
-        average.module.load_state_dict(weights)
+    network = RegionNetwork()
+    network.load_state_dict(torch.load(start, weights_only=True))
+    tasks = plan_tasks(data)
+
+    def batches(done: int) -> Iterable[list[torch.Tensor]]:
+        # No worker: the kernels' threads do not survive a fork, and gathering takes milliseconds.
+        return DataLoader(Regions(tasks, seed + done, CANVAS), BATCH)
+
+    return train_passes(folder, network, batches, train_batch, steps, RATE, seed)
+
+
+def plan_tasks(data: Path, initial_map: str = "affine") -> list[Task]:
+    """Both directions of every patient to train on."""
     tasks = []
     for number in TRAINING:
         ends = frame_files(data, number)
-        tasks += [plan_task(ends[0], ends[1]), plan_task(ends[1], ends[0])]
-    # No worker: the kernels' threads do not survive a fork, and gathering takes milliseconds.
-    loader = iter(DataLoader(Regions(tasks, seed + done, CANVAS), BATCH))
-    means: dict[str, float] = {}
-    for step in tqdm(range(done, steps), total=steps, initial=done, mininterval=10):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, RATE)
-        reached, spread = train_batch(network, optimizer, next(loader))
-        average.update_parameters(network)
-        found = {f"pass {k}": dice for k, dice in enumerate(reached, start=1)}
-        found["SD log J loss"] = spread
-        means = {name: 0.98 * means.get(name, new) + 0.02 * new for name, new in found.items()}
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-            append_log(folder / "log.csv", {"step": step + 1, **means})
-            save_checkpoint(checkpoint, step + 1, network, average, optimizer)
-    torch.save(average.module.state_dict(), folder / "weights.pt")
-    draw_curves(folder / "log.csv", folder / "curves.png")
-    return folder / "weights.pt"
+        tasks += [
+            plan_task(ends[0], ends[1], initial_map), plan_task(ends[1], ends[0], initial_map)
+        ]
+    return tasks
 
 
 def main() -> None:

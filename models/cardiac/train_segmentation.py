@@ -15,17 +15,18 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
-from models.cardiac.augmentation import SLICES, SPACING, make_patch
+from models.cardiac.augmentation import SPACING, make_patch
 from models.cardiac.patients import NAMES, TRAINING, VALIDATION, Frame, read_frames
-from models.cardiac.segmentation_network import StackNetwork
+from models.cardiac.segmentation_network import StackNetwork, widen
 from models.cardiac.training import append_log, best_device, draw_curves
 from models.shapes.training import learning_rate, resume, save_checkpoint
 
 RATE = 1.5e-3
 BATCH = 2
-STEPS = 7000
+STEPS = 20000
 SAVE_EVERY = 250
-VALIDATE_EVERY = 1000
+VALIDATE_EVERY = 2500
+CROPPED, FEWEST = 0.25, 6  # share of the stacks that lose slices, and how many stay at least
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -41,10 +42,15 @@ class Patches(IterableDataset[Batch]):
         rng = torch.Generator().manual_seed(self.seed)
         while True:
             order = torch.randperm(len(self.frames), generator=rng).tolist()
-            for start in range(0, len(order) - self.batch + 1, self.batch):
-                slices = int(torch.randint(SLICES[0], SLICES[1] + 1, (), generator=rng))
+            # Stacks of equal depth share a batch, so that whole ones can be shown.
+            order.sort(key=lambda i: len(self.frames[i].image))
+            starts = range(0, len(order) - self.batch + 1, self.batch)
+            for number in torch.randperm(len(starts), generator=rng).tolist():
+                start = starts[number]
                 chosen = [self.frames[i] for i in order[start : start + self.batch]]
-                slices = min(slices, *(len(frame.image) for frame in chosen))
+                slices = min(len(frame.image) for frame in chosen)
+                if torch.rand((), generator=rng) < CROPPED and slices > FEWEST:
+                    slices = int(torch.randint(FEWEST, slices, (), generator=rng))
                 patches = [make_patch(rng, frame, slices) for frame in chosen]
                 images, labels = zip(*patches, strict=True)
                 yield torch.stack(images), torch.stack(labels)
@@ -93,12 +99,18 @@ def predict(network: torch.nn.Module, frame: Frame, device: torch.device) -> tor
     return back.argmax(0).view(depth, *native)
 
 
-def train(folder: Path, data: Path, steps: int, seed: int) -> Path:
-    """Train for ``steps`` steps, continuing ``folder/checkpoint.pt`` where there is one."""
+def train(folder: Path, data: Path, steps: int, seed: int, start: Path | None = None) -> Path:
+    """Train for ``steps`` steps, continuing ``folder/checkpoint.pt`` where there is one.
+
+    ``start`` : weights to begin with, also those of a network before it got all its connections.
+    """
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     device = best_device()
-    network = StackNetwork().to(device, memory_format=torch.channels_last_3d)
+    network = StackNetwork()
+    if start:
+        network.load_state_dict(widen(torch.load(start, weights_only=True), network))
+    network.to(device, memory_format=torch.channels_last_3d)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
     )
@@ -147,10 +159,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("training/cardiac/segmentation"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data/acdc"))
+    parser.add_argument("--start", type=Path, help="weights to begin with (a state dict)")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    train(options.output, options.data, options.steps, options.seed)
+    train(options.output, options.data, options.steps, options.seed, options.start)
 
 
 if __name__ == "__main__":

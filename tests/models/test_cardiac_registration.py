@@ -90,7 +90,7 @@ def test_goes_on_from_the_weights_and_the_checkpoint(
 ) -> None:
     monkeypatch.setattr(recipe, "TRAINING", [1])
     monkeypatch.setattr(recipe, "frame_files", lambda data, number: [(data, data)] * 2)
-    monkeypatch.setattr(recipe, "plan_task", lambda moving, fixed: task)
+    monkeypatch.setattr(recipe, "plan_task", lambda moving, fixed, initial_map: task)
     monkeypatch.setattr(recipe, "CANVAS", 16)
     monkeypatch.setattr(recipe, "RegionNetwork", lambda: RegionNetwork((32, 32)))
     start = tmp_path / "start.pt"

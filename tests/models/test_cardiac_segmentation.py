@@ -12,7 +12,7 @@ import torch
 from models.cardiac import train_segmentation as recipe
 from models.cardiac.augmentation import SIDE, make_patch
 from models.cardiac.patients import Frame, frame_files, read_frame
-from models.cardiac.segmentation_network import SliceConv, SliceUnfold, StackNetwork
+from models.cardiac.segmentation_network import SliceConv, SliceUnfold, StackNetwork, widen
 from models.cardiac.train_segmentation import Patches, predict, segmentation_loss, validate
 
 
@@ -56,6 +56,35 @@ def test_batches_have_as_many_slices_as_the_shortest_stack() -> None:
     images, labels = next(stream)
     assert images.shape == (2, 1, 3, SIDE, SIDE)
     assert labels.dtype == torch.int64
+
+
+def test_stacks_of_equal_depth_share_a_batch_and_are_mostly_whole() -> None:
+    frames = [frame(depth) for depth in (8, 11, 8, 11, 8, 8)]
+    stream = iter(Patches(frames, seed=0))
+    depths = [next(stream)[0].shape[2] for _ in range(60)]
+    assert set(depths) <= set(range(recipe.FEWEST, 12))
+    whole = sum(depth in (8, 11) for depth in depths)
+    assert 30 < whole < 60  # three in four, and some of the others by chance
+    assert depths.count(11) == pytest.approx(whole / 3, abs=8)
+
+
+def test_a_widened_network_says_what_the_old_one_said() -> None:
+    torch.manual_seed(0)
+    network = StackNetwork(channels=(4, 6, 8, 8), tail=4).eval()
+    weights = dict(network.state_dict())
+    assert all(torch.equal(v, weights[k]) for k, v in widen(weights, network).items())
+    # As it was: without the image in the tail, and with one kernel within slices.
+    network.edges.weight.data.zero_()
+    kernel = network.down[1][0][0].weight
+    kernel.data[:, :, [0, 2]] = 0
+    old = {name: value.clone() for name, value in network.state_dict().items()}
+    narrow = old["down.1.0.0.weight"][:, :, 1:2]
+    del old["edges.weight"]
+    widened = widen({**old, "down.1.0.0.weight": narrow}, network)
+    other = StackNetwork(channels=(4, 6, 8, 8), tail=4).eval()
+    other.load_state_dict(widened)
+    stack = torch.randn(1, 1, 5, 32, 32)
+    assert torch.equal(other(stack), network(stack))
 
 
 def test_loss_prefers_the_truth() -> None:
