@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from segreg.engine.arrays import Array, array_module, fetch
 from segreg.engine.errors import InputError
+from segreg.engine.outlines import LONGEST, SLIP, fit_outlines
+from segreg.engine.quality import dice_of_table
 from segreg.engine.regions import RegionPlan, Side
 from segreg.kernels import (
     MatchingSide,
@@ -28,6 +30,7 @@ from segreg.kernels import (
     find_borders,
     form_normals,
     match_sides,
+    overlap,
     smooth,
     smooth_within,
     take_step,
@@ -38,10 +41,8 @@ Refine: TypeAlias = str | int
 
 OFF, AUTO = "off", "auto"
 MOST_ITERATIONS = 200
-SLIP = 1.0  # jump of the field at which two regions are coupled by half
 REACH = 2.5  # of an outline
-LONGEST = 1.0  # step
-COARSE_ITERATIONS = 10
+COARSE_ITERATIONS = 5
 FINE_ITERATIONS = 5  # after coarser levels
 # Without any: as many as so many voxels of work allow, within limits.
 ALONE_VOXELS, ALONE_LIMITS = 3e7, (8, 20)
@@ -53,9 +54,6 @@ COARSENINGS = (8, 4, 2)
 LEAST_CELLS = 8  # voxels of a level along an axis that was made coarser
 # Squared local correlation below which the images have no texture in common.
 NO_TEXTURE = 0.03
-# Steps on outlines end where so many have left more than so much of the error: one alone may be
-# worth nothing, a voxel has to make way for the next.
-PATIENCE, SETTLED = 3, 0.9
 SAMPLE = 2  # every second voxel on an axis is measured
 
 
@@ -71,16 +69,11 @@ class Steps:
     slack: float = 0.5
     rest: float = 0.3
     margin: float = 0.1
-    beyond: float = 0.0  # voxels
     damping: float = 0.05
     floor: float = 0.003
 
 
 INSIDE = Steps(image=1.0, outline=4.0)
-OUTLINES = Steps(
-    image=0.0, outline=16.0, agreement=1.0, smoothness=0.0, slack=1.0, rest=0.0, margin=0.2,
-    beyond=0.75, damping=0.5,
-)
 
 
 @dataclass(frozen=True)
@@ -154,41 +147,73 @@ def refine_displacement(
         return Refinement()
     fixed, moving = _normalised(plan.fixed), _normalised(plan.moving)
     field = displacement[0]
+    start = field.copy()
     native = _Level.make(fixed, moving, to_moving, spacing, 1)
-    before = native.measure(field)
-    textured = before.similarity >= NO_TEXTURE
-    steps: list[tuple[int, int]] = []
-    if textured:
-        for coarsening in COARSENINGS:
-            level = _Level.make(fixed, moving, to_moving, spacing, coarsening)
-            if level.deep_share < LEAST_DEEP:
-                continue
-            count = refine if isinstance(refine, int) else COARSE_ITERATIONS
-            level.improve(field, fixed.regions, count)
-            steps.append((coarsening, count))
-        alone = int(np.clip(ALONE_VOXELS / field[0].size, *ALONE_LIMITS))
-        count = FINE_ITERATIONS if steps else alone
-        count = refine if isinstance(refine, int) else count
-        native.advance(field, INSIDE, count)
-        steps.append((1, count))
-    count = refine if isinstance(refine, int) else OUTLINE_ITERATIONS
-    taken = native.advance(field, OUTLINES, count)
+    before, overlapped = native.measure(field), _dice(plan, field, to_moving)
+    steps, reason = _Iterations(), f"squared local correlation {before.similarity:.3f}"
+    if before.similarity >= NO_TEXTURE:
+        steps = _both(field, native, plan, (fixed, moving), to_moving, spacing, refine)
+        reason = f"Texture agrees ({reason}, from {NO_TEXTURE:g} on): image and outlines."
+        if _dice(plan, field, to_moving) < overlapped:
+            field[...], steps = start, _Iterations()
+            reason = "Texture pulled regions apart: outlines alone."
+    else:
+        reason = f"No texture in common ({reason}, below {NO_TEXTURE:g}): outlines alone."
+    if not steps.levels:
+        steps = _Iterations((), native.fit(field, _count(refine, OUTLINE_ITERATIONS)))
+        if _dice(plan, field, to_moving) < overlapped:
+            field[...], steps = start, _Iterations()
+            reason = "Neither texture nor outlines brought regions nearer: left as it was."
     after = native.measure(field)
-    reason = (
-        f"Texture agrees (squared local correlation {before.similarity:.2f} from "
-        f"{NO_TEXTURE:g} on): image and outlines."
-        if textured
-        else f"No texture in common (squared local correlation {before.similarity:.3f}, below "
-        f"{NO_TEXTURE:g}): outlines alone."
-    )
     return Refinement(
         refine,
-        tuple(steps),
-        taken,
+        steps.levels,
+        steps.outlines,
         (before.similarity, after.similarity),
         (before.outline_error, after.outline_error),
         reason,
     )
+
+
+@dataclass(frozen=True)
+class _Iterations:
+    levels: tuple[tuple[int, int], ...] = ()
+    outlines: int = 0
+
+
+def _both(
+    field: FloatArray,
+    native: _Level,
+    plan: RegionPlan,
+    sources: tuple[_Source, _Source],
+    to_moving: NDArray[np.float64],
+    spacing: tuple[NDArray[np.float64], NDArray[np.float64]],
+    refine: Refine,
+) -> _Iterations:
+    """Steps on image and outlines, coarse to fine, then on outlines alone; in place."""
+    levels: list[tuple[int, int]] = []
+    for coarsening in COARSENINGS:
+        level = _Level.make(*sources, to_moving, spacing, coarsening)
+        if level.deep_share >= LEAST_DEEP:
+            count = _count(refine, COARSE_ITERATIONS)
+            level.improve(field, plan.fixed.region_map, count)
+            levels.append((coarsening, count))
+    alone = int(np.clip(ALONE_VOXELS / field[0].size, *ALONE_LIMITS))
+    count = _count(refine, FINE_ITERATIONS if levels else alone)
+    native.advance(field, INSIDE, count)
+    outlines = native.fit(field, _count(refine, OUTLINE_ITERATIONS))
+    return _Iterations((*levels, (1, count)), outlines)
+
+
+def _count(refine: Refine, otherwise: int) -> int:
+    return refine if isinstance(refine, int) else otherwise
+
+
+def _dice(plan: RegionPlan, field: FloatArray, to_moving: NDArray[np.float64]) -> float:
+    """Mean Dice of the regions under a displacement (3, D, H, W)."""
+    moving, fixed = plan.moving.region_map, plan.fixed.region_map
+    table = overlap(moving, fixed, field[None], len(plan.maps), affine=to_moving)
+    return float(dice_of_table(table).mean())
 
 
 @dataclass(frozen=True)
@@ -229,13 +254,6 @@ def _picked(array: Array, factors: list[int]) -> Array:
 def _mean(values: Array) -> float:
     """Waits for the GPU."""
     return float(fetch(values.sum(dtype=np.float64))) / max(int(values.size), 1)
-
-
-def _settled(errors: list[float]) -> bool:
-    """Whether the last steps on outlines, whose errors these are, were not worth their while."""
-    if len(errors) <= PATIENCE:
-        return errors[-1] == 0
-    return errors[-1] >= SETTLED * errors[-1 - PATIENCE]
 
 
 def _coarse_to_fine(factors: list[int]) -> NDArray[np.float64]:
@@ -330,40 +348,38 @@ class _Level:
             first=[factor // 2 for factor in self.factors],
         )
 
-    def advance(self, field: FloatArray, steps: Steps, count: int) -> int:
-        """Take steps on a displacement (3, D, H, W) in place; how many were worth it."""
+    def advance(self, field: FloatArray, steps: Steps, count: int) -> None:
+        """Take steps on image and outlines on a displacement (3, D, H, W), in place."""
         edges = couple(self.fixed.words, field, self.spacing, slip=SLIP)
         shape = self.fixed.image.shape
         xp = array_module(field)
         matches, normals = xp.empty((10, *shape), np.float32), xp.empty((9, *shape), np.float32)
         smoothed, means = xp.empty(normals.shape, np.float32), xp.zeros((3, *shape), np.float32)
-        fixed_means = self._fixed_means(edges, steps) if steps.image else means[:2]
-        other, errors = xp.empty(field.shape, np.float32), list[float]()
+        fixed_means, other = self._fixed_means(edges, steps), xp.empty(field.shape, np.float32)
         for step in range(count):
-            if step and steps.image:
+            if step:
                 couple(self.fixed.words, field, self.spacing, slip=SLIP, out=edges)
             self._match(field, steps, matches)
-            if steps.image:
-                smooth_within(matches[:3], edges, steps.window, self.spacing, out=means)
-            else:
-                errors.append(_mean(abs(matches[6])))
-                if _settled(errors):
-                    return step
+            smooth_within(matches[:3], edges, steps.window, self.spacing, out=means)
             form_normals(
                 self.fixed.image, fixed_means, matches, means,
                 image=steps.image, outline=steps.outline, floor=steps.floor, out=normals,
             )  # fmt: skip
             smooth_within(normals, edges, steps.agreement, self.spacing, out=smoothed)
-            if steps.smoothness:
-                smooth_within(
-                    field, edges, steps.smoothness, self.spacing,
-                    paired=True, truncate=3.0, out=other,
-                )  # fmt: skip
-                field[...] = other
+            smooth_within(
+                field, edges, steps.smoothness, self.spacing,
+                paired=True, truncate=3.0, out=other,
+            )  # fmt: skip
+            field[...] = other
             take_step(
                 smoothed, field, damping=steps.damping, longest=LONGEST, unit=self._units
             )
-        return count
+
+    def fit(self, field: FloatArray, count: int) -> int:
+        """Take steps on outlines alone, in place; how many were worth it."""
+        return fit_outlines(
+            self.moving, self.fixed, field, self.to_moving, self.spacing, count
+        )
 
     def measure(self, field: FloatArray) -> _Measures:
         """Similarity of the images and error of the outlines, over the regions' voxels."""
@@ -387,8 +403,7 @@ class _Level:
     ) -> FloatArray:
         matches: FloatArray = match_sides(
             self.moving, self.fixed, field, affine=self.to_moving, unit=self._units,
-            margin=steps.margin, slack=steps.slack, rest=steps.rest,
-            beyond=steps.beyond, out=out,
+            margin=steps.margin, slack=steps.slack, rest=steps.rest, out=out,
         )  # fmt: skip
         return matches
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from segreg.kernels._machines import get_threads, set_threads
 from segreg.kernels._memory import hold_memory, kept_memory
+from segreg.kernels.blocks import BLOCK, mark_blocks
 from segreg.kernels.canvases import RegionShapes, gather_regions, region_shapes, soft_dice
 from segreg.kernels.fields import compose, integrate, invert, jacobian_determinant
 from segreg.kernels.filters import smooth, spline_coefficients
@@ -34,6 +35,7 @@ from segreg.kernels.matching import (
     match_sides,
     take_step,
 )
+from segreg.kernels.outlines import outline_normals
 from segreg.kernels.radial import sum_distances
 from segreg.kernels.regions import RegionStats, region_stats
 from segreg.kernels.resampling import resample_field
@@ -42,6 +44,7 @@ from segreg.kernels.surfaces import SurfaceDistances, outline, surface_distances
 from segreg.kernels.within import couple, find_borders, smooth_within
 
 __all__ = [
+    "BLOCK",
     "JacobianSums",
     "MatchingSide",
     "RegionShapes",
@@ -64,8 +67,10 @@ __all__ = [
     "invert",
     "jacobian_determinant",
     "jacobian_sums",
+    "mark_blocks",
     "match_sides",
     "outline",
+    "outline_normals",
     "overlap",
     "region_shapes",
     "region_stats",

@@ -5,8 +5,9 @@ step d. Image: within the voxel's window the moving image, fitted linearly, shou
 (local correlation, LCC-Demons of Lorenzi et al., NeuroImage 81, 2013, with the slope of the moving
 image, so that steps add). Outline: the signed distance to the region's outline should be the same
 on both sides; a voxel that ``warp_labels`` would give to another region shall go where the vote
-turns, and one that looks beyond the grid shall come back. Their normal equations are smoothed (``smooth_within``; Lucas and Kanade, 1981), so
-that voxels that know nothing follow those that do, and solved voxel by voxel.
+turns, and one that looks beyond the grid shall come back. Their normal equations are smoothed
+(``smooth_within``; Lucas and Kanade, 1981), so that voxels that know nothing follow those that do,
+and solved voxel by voxel.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike
 from segreg.kernels._checks import check_affine, check_array, check_out, check_parameters
 from segreg.kernels._machines import Array, by_value, machine_of
 from segreg.kernels._streams import on_stream
+from segreg.kernels.blocks import check_blocks
 
 MATCH_CHANNELS = 10
 NORMAL_CHANNELS = 9
@@ -111,8 +113,7 @@ def match_sides(
     )
     machine.launch(
         "match_sides", grid, *sides[0], *sides[0][0].shape, to_moving, *sides[1], field, *grid,
-        *map(float, units), float(margin), float(slack), float(rest),
-        float(beyond), out,
+        *map(float, units), float(margin), float(slack), float(rest), float(beyond), out,
     )  # fmt: skip
     return out
 
@@ -189,6 +190,7 @@ def take_step(
     damping: float,
     longest: float,
     unit: ArrayLike = (1.0, 1.0, 1.0),
+    blocks: Array | None = None,
     stream: Any = None,
 ) -> Array:
     """Add to a displacement, in place, the steps that solve the normal equations.
@@ -205,6 +207,8 @@ def take_step(
         Longest step, in lengths.
     unit : (3,)
         Voxels per length, (z, y, x), as in ``match_sides``.
+    blocks : uint8, from ``mark_blocks``, optional
+        Which blocks of the grid take a step.
     stream : cupy.cuda.Stream, optional
         Where to run on the GPU; CuPy's current stream if left out.
 
@@ -218,7 +222,7 @@ def take_step(
     TypeError, ValueError
         For wrong dtypes or shapes, numbers not above 0, or a displacement that cannot be written.
     """
-    machine = machine_of(normals=normals, displacement=displacement)
+    machine = machine_of(normals=normals, displacement=displacement, blocks=blocks)
     normals = check_array(machine, "normals", normals, "9 D H W")
     grid = normals.shape[1:]
     out = check_out(machine, "displacement", displacement, (3, *grid), "float32", normals)
@@ -226,9 +230,11 @@ def take_step(
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name}: expected a number above 0, got {value}.")
     units = check_parameters("unit", unit, (3,))
+    blocks = check_blocks(machine, blocks, grid)
     machine.launch(
-        "take_step", grid, normals, *grid, float(damping), float(longest), *map(float, units), out
-    )
+        "take_step", grid, normals, *grid, float(damping), float(longest), *map(float, units),
+        blocks, out,
+    )  # fmt: skip
     return out
 
 

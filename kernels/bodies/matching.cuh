@@ -107,25 +107,19 @@ SEGREG_BODY Sample vote_distance(Sample share, bool& voted) {
     return s;
 }
 
-SEGREG_BODY Match match_at(const MovingSide& moving, Vector p, int region, float fixed_distance,
-                           Vector unit, const Tolerance& tolerance) {
-    const Corners c = corners(moving.grid, p);
-    const CornerIndices i = corner_indices(c);
-    float image[8], distance[8], own[8];
+// By how much a fixed voxel's outline is off at a position of the moving grid, and the slope of that.
+SEGREG_BODY Sample outline_at(const MovingSide& moving, Vector p, const Corners& c,
+                              const CornerIndices& i, int region, float fixed_distance,
+                              Vector unit, const Tolerance& tolerance) {
+    float distance[8], own[8];
     const bool seen = lies_inside(moving.grid, p);
     bool known = seen;
-    const float inside = seen ? 1.0f : 0.0f;
     SEGREG_UNROLL
     for (int k = 0; k < 8; ++k) {
         const int word = moving.words[i.at[k]];
-        image[k] = moving.image[i.at[k]];
         distance[k] = signed_distance(word, moving.distances[i.at[k]], region, known);
         own[k] = own_region(word) == region ? 1.0f : 0.0f;
     }
-    Match m;
-    m.image = sample_corners(image, c.z.fraction, c.y.fraction, c.x.fraction);
-    m.image.slope = pulled_back(moving.affine, m.image.slope, unit);
-    m.image.slope = scaled(inside, m.image.slope);
     Sample outline = sample_corners(distance, c.z.fraction, c.y.fraction, c.x.fraction);
     Sample share = sample_corners(own, c.z.fraction, c.y.fraction, c.x.fraction);
     // Beyond the grid nothing belongs to a region: the way back is the way in.
@@ -143,14 +137,30 @@ SEGREG_BODY Match match_at(const MovingSide& moving, Vector p, int region, float
     // What the vote takes away is won back by its own slope; else the outline says more.
     const bool by_vote = voted & (lost | !known);
     const float reached = by_vote ? share.value : outline.value;
-    // Only what is lost: how deep a voxel is the vote cannot say.
+    // How deep a voxel is the vote cannot say: only what is lost is off.
     const float fixed = known ? -fixed_distance : reached;
     const float error = outline_error(fixed, reached, tolerance);
     const float counts = known | by_vote ? (error != 0.0f ? 1.0f : tolerance.rest) : 0.0f;
-    m.outline.value = counts * error;
-    m.outline.slope = make_vector(counts * (by_vote ? share.slope.z : outline.slope.z),
-                                  counts * (by_vote ? share.slope.y : outline.slope.y),
-                                  counts * (by_vote ? share.slope.x : outline.slope.x));
+    Sample off;
+    off.value = counts * error;
+    off.slope = make_vector(counts * (by_vote ? share.slope.z : outline.slope.z),
+                            counts * (by_vote ? share.slope.y : outline.slope.y),
+                            counts * (by_vote ? share.slope.x : outline.slope.x));
+    return off;
+}
+
+SEGREG_BODY Match match_at(const MovingSide& moving, Vector p, int region, float fixed_distance,
+                           Vector unit, const Tolerance& tolerance) {
+    const Corners c = corners(moving.grid, p);
+    const CornerIndices i = corner_indices(c);
+    float image[8];
+    SEGREG_UNROLL
+    for (int k = 0; k < 8; ++k) image[k] = moving.image[i.at[k]];
+    Match m;
+    m.image = sample_corners(image, c.z.fraction, c.y.fraction, c.x.fraction);
+    m.image.slope = pulled_back(moving.affine, m.image.slope, unit);
+    m.image.slope = scaled(lies_inside(moving.grid, p) ? 1.0f : 0.0f, m.image.slope);
+    m.outline = outline_at(moving, p, c, i, region, fixed_distance, unit, tolerance);
     return m;
 }
 
@@ -246,6 +256,16 @@ SEGREG_BODY Normal normal_at(const float* fixed, const float* fixed_means, const
     Normal sum = {{0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}};
     add_equation(sum, image, weights.image);
     add_equation(sum, outline, weights.outline);
+    return sum;
+}
+
+// The normal equations of one voxel's outline alone.
+SEGREG_BODY Normal outline_normal(const Sample& outline, float weight) {
+    Equation e;
+    e.slope = outline.slope;
+    e.residual = outline.value;
+    Normal sum = {{0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}};
+    add_equation(sum, e, weight);
     return sum;
 }
 

@@ -1,5 +1,6 @@
 #include "matching.cuh"
 
+#include "blocks.hpp"
 #include "kernels.hpp"
 #include "launch.hpp"
 #include "way.hpp"
@@ -104,10 +105,11 @@ void form_normals(int64 size, const float* fixed, const float* fixed_means, cons
     });
 }
 
-void take_step(int64 size, const float* normals, int, int, int, float damping, float longest,
-               float unit_z, float unit_y, float unit_x, float* displacement) {
+void take_step(int64 size, const float* normals, int depth, int height, int width, float damping,
+               float longest, float unit_z, float unit_y, float unit_x,
+               const unsigned char* marks, float* displacement) {
     const Vector unit = make_vector(unit_z, unit_y, unit_x);
-    parallel_ranges(size, VOXELS, [&](int64 begin, int64 end) {
+    for_marked_rows(marks, {depth, height, width}, VOXELS, [&](int64 begin, int64 end) {
         step_range(begin, end, normals, damping, longest, unit, size, displacement);
     });
 }

@@ -1,4 +1,5 @@
 // Steps of a refinement on the GPU: one thread a voxel.
+#include "blocks.cuh"
 #include "matching.cuh"
 #include "threads.cuh"
 
@@ -43,10 +44,12 @@ extern "C" __global__ void form_normals(int64 size, const float* fixed, const fl
 
 extern "C" __global__ void take_step(int64 size, const float* normals, int depth, int height,
                                      int width, float damping, float longest, float unit_z,
-                                     float unit_y, float unit_x, float* displacement) {
-    const Grid grid = {depth, height, width};
+                                     float unit_y, float unit_x, const unsigned char* marks,
+                                     float* displacement) {
+    const Grid grid = {depth, height, width}, all = blocks_of(grid);
     const Index voxels = voxels_of(grid);
     for_each_voxel(size, grid, [&](const Run& run, int i) {
+        if (marks && !marks[block_at(all, run.z, run.y, run.x + i * run.step)]) return;
         const Index index = index_of(run, i);
         Normal n;
         SEGREG_UNROLL

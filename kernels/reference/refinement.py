@@ -214,6 +214,32 @@ def form_normals(
     return normals
 
 
+def outline_normals(
+    moving: Any, fixed: Any, displacement: Array, *, weight: float = 1.0, **options: Any
+) -> tuple[Array, Array]:
+    """See ``segreg.kernels.outline_normals``; of all blocks."""
+    matches = match_sides(moving, fixed, displacement, **options)
+    nothing = np.zeros((3, *matches.shape[1:]))
+    normals = form_normals(
+        nothing[0], nothing[:2], matches, nothing, image=0.0, outline=weight, floor=1.0
+    )
+    return normals, np.abs(matches[6])
+
+
+def mark_blocks(errors: Array, *, rim: int, bound: float) -> Array:
+    """See ``segreg.kernels.mark_blocks``."""
+    size = (4, 8, 32)
+    counts = [-(-length // step) for length, step in zip(errors.shape, size, strict=True)]
+    marks = np.zeros(counts, np.uint8)
+    for place in np.ndindex(*counts):
+        box = tuple(
+            slice(max(p * step - rim, 0), (p + 1) * step + rim)
+            for p, step in zip(place, size, strict=True)
+        )
+        marks[place] = (errors[box] > bound).any()
+    return marks
+
+
 def take_step(
     normals: Array,
     displacement: Array,
