@@ -12,9 +12,10 @@ BLOCK = (4, 8, 32)
 """Voxels of a block, (z, y, x): BLOCK_DEPTH, BLOCK_HEIGHT and BLOCK_WIDTH of bodies/blocks.cuh."""
 
 
-def blocks_of(grid: Shape) -> Shape:
+def blocks_of(grid: Shape) -> tuple[int, int, int]:
     """How many blocks a grid has along each axis."""
-    return tuple(-(-length // size) for length, size in zip(grid, BLOCK, strict=True))
+    depth, height, width = (-(-n // size) for n, size in zip(grid, BLOCK, strict=True))
+    return depth, height, width
 
 
 def check_blocks(machine: Machine, blocks: Any, grid: Shape) -> Array | None:
