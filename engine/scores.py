@@ -25,15 +25,15 @@ FloatArray = NDArray[np.float32]
 class ScoreTolerance:
     """Largest differences between two runs of a segmentation network that pass.
 
-    Of a class probability (softmax of the scores) in float32 and in reduced precision, and the
-    share of voxels that get another label in either.
+    Of a class probability (softmax of the scores), and of a score as a share of the scores' spread,
+    in float32 and in reduced precision; and the share of voxels that get another label in either.
     """
 
     float32: float = 1e-3
     reduced: float = 0.1
     labels: float = 0.005
 
-    def probability(self, precision: str) -> float:
+    def of(self, precision: str) -> float:
         return self.float32 if precision == "float32" else self.reduced
 
 
@@ -44,16 +44,19 @@ class ScoreCheck:
     Attributes
     ----------
     worst_probability : largest difference of a class probability.
+    worst_score : largest difference of a score, as a share of the scores' standard deviation: it
+        tells networks apart that are sure of every voxel of a generated image, too.
     labels_changed : share of voxels whose label changes.
-    allowed_probability, allowed_labels : of either.
+    allowed : of probability and score.
     """
 
     backend: str
     version: str
     precision: str
     worst_probability: float
+    worst_score: float
     labels_changed: float
-    allowed_probability: float
+    allowed: float
     allowed_labels: float
     refusal: str | None = None
 
@@ -63,7 +66,8 @@ class ScoreCheck:
     @property
     def sound(self) -> bool:
         return self.refusal is not None or (
-            self.worst_probability <= self.allowed_probability
+            self.worst_probability <= self.allowed
+            and self.worst_score <= self.allowed
             and self.labels_changed <= self.allowed_labels
         )
 
@@ -83,10 +87,15 @@ def image_shapes(settings: dict[str, Any]) -> list[tuple[int, int, int]]:
     return shapes if None in settings["patch"] else shapes[:1]
 
 
-def compare_scores(expected: FloatArray, found: FloatArray) -> tuple[float, float]:
-    """(largest difference of a class probability, share of voxels whose label changes)."""
-    worst = float(np.abs(_softmax(expected) - _softmax(found)).max())
-    return worst, float((expected.argmax(1) != found.argmax(1)).mean())
+def compare_scores(expected: FloatArray, found: FloatArray) -> tuple[float, float, float]:
+    """(probability, score, labels): the largest differences and the share that changes.
+
+    See ``ScoreCheck`` for their units.
+    """
+    probability = float(np.abs(_softmax(expected) - _softmax(found)).max())
+    spread = float(expected.std(dtype=np.float64))
+    score = float(np.abs(found - expected).max()) / spread if spread > 0 else 0.0
+    return probability, score, float((expected.argmax(1) != found.argmax(1)).mean())
 
 
 def _softmax(scores: FloatArray) -> NDArray[np.float64]:
@@ -107,11 +116,11 @@ def check_scores(
     ------
     BackendError : it fails on them.
     """
-    worst, changed = compare_scores(expected, backend.infer(images))
+    allowed = tolerance.of(backend.precision)
+    differences = compare_scores(expected, backend.infer(images))
     return ScoreCheck(
-        backend.name, str(version), backend.precision, worst, changed,
-        tolerance.probability(backend.precision), tolerance.labels,
-    )  # fmt: skip
+        backend.name, str(version), backend.precision, *differences, allowed, tolerance.labels
+    )
 
 
 def check_segmentation(package: Package) -> list[ScoreCheck]:
@@ -146,7 +155,9 @@ def check_segmentation(package: Package) -> list[ScoreCheck]:
             finally:
                 backend.close()
         except BackendError as error:
-            checks.append(
-                ScoreCheck(entry.name, str(entry.version), "", 0.0, 0.0, 0.0, 0.0, str(error))
-            )
+            checks.append(_refused(entry.name, str(entry.version), error))
     return checks
+
+
+def _refused(name: str, version: str, error: BackendError) -> ScoreCheck:
+    return ScoreCheck(name, version, "", 0.0, 0.0, 0.0, 0.0, 0.0, str(error))

@@ -85,8 +85,9 @@ def _compare(
     if not check.sound:
         faults.append(
             f"{backend.name} ({backend.precision}) on {kind} images: probabilities "
-            f"{check.worst_probability:.2g} apart (allowed {check.allowed_probability:.2g}), "
-            f"{check.labels_changed:.2%} of labels changed (allowed {tolerance.labels:.2%})"
+            f"{check.worst_probability:.2g} and scores {check.worst_score:.2g} of their spread "
+            f"apart (allowed {check.allowed:.2g}), {check.labels_changed:.2%} of labels changed "
+            f"(allowed {tolerance.labels:.2%})"
         )
 
 

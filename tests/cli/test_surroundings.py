@@ -228,8 +228,8 @@ class TestTrust:
     ) -> None:
         report = json.loads(segreg("packages", "verify", segmenting_package, "--json").stdout)
         assert [check["backend"] for check in report["segmentation"] if check["sound"]]
-        assert "Labels changed" in segreg("packages", "verify", segmenting_package).stdout
-        wrong = scores.ScoreCheck("other", "1", "float32", 0.3, 0.2, 0.001, 0.005)
+        assert "by their spread" in segreg("packages", "verify", segmenting_package).stdout
+        wrong = scores.ScoreCheck("other", "1", "float32", 0.3, 0.1, 0.2, 0.001, 0.005)
         monkeypatch.setattr(scores, "check_segmentation", lambda package: [wrong])
         ran = segreg("packages", "verify", segmenting_package)
         assert ran.exit_code == 4

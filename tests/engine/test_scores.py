@@ -68,11 +68,11 @@ def test_what_may_differ_is_what_the_proof_allowed(tmp_path: Path) -> None:
     (folder / PARITY).write_text(json.dumps({"tolerance": strict.__dict__}))
     write_checksums(folder)
     check = others(folder)["openvino"]
-    assert (check.allowed_probability, check.allowed_labels) == (1e-12, 0.25)
+    assert (check.allowed, check.allowed_labels) == (1e-12, 0.25)
 
 
 def test_tolerances() -> None:
-    assert ScoreTolerance().probability("float32") < ScoreTolerance().probability("bfloat16")
+    assert ScoreTolerance().of("float32") < ScoreTolerance().of("bfloat16")
 
 
 def test_differences() -> None:
@@ -80,9 +80,22 @@ def test_differences() -> None:
     one[0, 0] = 1
     other = one.copy()
     other[0, 1, 0, 0, 0] = 2
-    worst, changed = compare_scores(one, other)
+    probability, score, changed = compare_scores(one, other)
     assert changed == 0.25
-    assert worst == pytest.approx(1 / (1 + np.exp(-1)) - 1 / (1 + np.exp(1)))
+    assert probability == pytest.approx(1 / (1 + np.exp(-1)) - 1 / (1 + np.exp(1)))
+    assert score == pytest.approx(2 / one.std())
+
+
+def test_sure_networks_are_told_apart() -> None:
+    """Where every voxel is background for sure, no probability says what the scores are."""
+    one = np.random.default_rng(0).normal(0, 1, (1, 2, 4, 4, 4)).astype(np.float32)
+    one[:, 0] += 60
+    other = one.copy()
+    other[:, 1] += 3
+    probability, score, changed = compare_scores(one, other)
+    assert probability < 1e-9
+    assert changed == 0
+    assert score > 0.05
 
 
 def test_generated_images() -> None:
