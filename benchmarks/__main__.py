@@ -18,6 +18,8 @@ COMMANDS = {
     "accuracy": "overlap, distance and folding on real data",
     "curve": "registration Dice against segmentation Dice, for any package and pairs",
     "inside": "error against known fields inside the outlines",
+    "background": "agreement of the images outside the labels",
+    "landmarks": "landmark error by the body region alone, beside other tools",
     "peers": "the same pairs with other registration tools",
     "gpu": "tests, memory checks and bandwidth of the kernels on a GPU",
     "report": "tables and pictures of the newest records; compare two records",
@@ -29,7 +31,7 @@ WITHOUT_RECORD = ("report", "curve")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    listing = "\n".join(f"  {name:10}{purpose}" for name, purpose in COMMANDS.items())
+    listing = "\n".join(f"  {name:11}{purpose}" for name, purpose in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"Measure segreg and keep a record of it.\n\ncommands:\n{listing}",

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,13 @@ from benchmarks.datasets import Pair
 from benchmarks.memory import peak_mib
 from benchmarks.tools.base import Outcome, Task, Tool
 from segreg.engine.assessment import assess
-from segreg.engine.field import Field, apply_to_image
+from segreg.engine.field import Field, apply_to_image, apply_to_points
 from segreg.engine.geometry import apply_map, grid_map
+from segreg.engine.landmarks import read_points
 from segreg.engine.result import without_nan
 from segreg.engine.volume import Volume, as_volume
+
+Landmarks: TypeAlias = Mapping[str, tuple[Path, Path]]  # files (moving, fixed) by part of the body
 
 ALIKE = 0.99  # correlation of our warp and the tool's, from which both are one field
 THREAD_VARIABLES = (
@@ -38,12 +42,16 @@ THREAD_VARIABLES = (
 )
 
 
-def try_tool(tool: Tool, pair: Pair, threads: int, limit: float) -> dict[str, Any]:
+def try_tool(
+    tool: Tool, pair: Pair, threads: int, limit: float, landmarks: Landmarks | None = None
+) -> dict[str, Any]:
     """What ``tool`` made of ``pair``: a row of figures, or ``failed`` with the reason.
 
     Parameters
     ----------
     limit : seconds for the whole process; one that takes longer is stopped.
+    landmarks : files of the moving and of the fixed side, by where in the body they lie; the row
+        then has ``landmark_errors`` of each.
     """
     with tempfile.TemporaryDirectory(prefix="trial") as name:
         folder = Path(name)
@@ -57,6 +65,10 @@ def try_tool(tool: Tool, pair: Pair, threads: int, limit: float) -> dict[str, An
                 "threads": threads,
             },
             "started": time.time(),
+            "landmarks": {
+                part: [str(path.resolve()) for path in paths]
+                for part, paths in (landmarks or {}).items()
+            },
         }
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         try:
@@ -85,7 +97,9 @@ def try_tool(tool: Tool, pair: Pair, threads: int, limit: float) -> dict[str, An
 _SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
 
 
-def measure(tool: Tool, task: Task, started: float) -> dict[str, Any]:
+def measure(
+    tool: Tool, task: Task, started: float, landmarks: Landmarks | None = None
+) -> dict[str, Any]:
     """Register and judge in this process; ``started`` is its start, seconds since the epoch.
 
     ``cpu_s`` is the work of all threads: it shows who shared the machine, or used one core.
@@ -111,8 +125,18 @@ def measure(tool: Tool, task: Task, started: float) -> dict[str, Any]:
         "cpu_s": worked,
         "start_s": ready,
         "peak_mib": peak,
+        "landmark_errors": {
+            part: landmark_errors(outcome.field, *paths)
+            for part, paths in (landmarks or {}).items()
+        },
     }
     return dict(without_nan(row))
+
+
+def landmark_errors(field: Field, moving: Path, fixed: Path) -> list[float]:
+    """mm from where ``field`` takes each landmark of the fixed side to the moving side's."""
+    carried = apply_to_points(field, read_points(fixed)).points
+    return [float(e) for e in np.linalg.norm(carried - read_points(moving), axis=1)]
 
 
 def compare_warps(outcome: Outcome, moving: Volume) -> dict[str, Any]:
@@ -161,7 +185,8 @@ def main() -> None:
     task = Task(**paths, threads=words["threads"])
     tools = importlib.import_module(request["module"]).TOOLS
     (tool,) = [tool for tool in tools if tool.id == request["tool"]]
-    answer = measure(tool, task, request["started"])
+    landmarks = {p: (Path(m), Path(f)) for p, (m, f) in request["landmarks"].items()}
+    answer = measure(tool, task, request["started"], landmarks)
     answer_path.write_text(json.dumps(answer), encoding="utf-8")
 
 

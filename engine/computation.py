@@ -15,6 +15,7 @@ from segreg.engine.refinement import OFF, Refinement, refine_displacement
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.result import Provenance
 from segreg.engine.seams import Blending, repair_seams
+from segreg.engine.surroundings import plan_body
 from segreg.engine.timing import Stopwatch
 from segreg.engine.volume import Volume
 from segreg.kernels import warp, warp_labels
@@ -55,8 +56,11 @@ def compute_pair(pipeline: Pipeline, arrays: dict[str, Array], task: Task) -> Co
     watch, notes = task.watch, list[str]()
     with watch.stage("plan"):
         plan = _plan(task, arrays, pipeline.settings["initial_map"])
+        body = None
+        if "moving body" in arrays:
+            body = plan_body(plan, arrays["moving body"], arrays["fixed body"])
     displacement = pipeline.displacement(
-        plan, task.provenance.passes, watch, task.progress, task.blending, notes
+        plan, task.provenance.passes, watch, task.progress, task.blending, notes, body
     )
     to_moving = grid_map(fixed.affine, moving.affine)
     refinement = Refinement()

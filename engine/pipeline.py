@@ -23,6 +23,7 @@ from segreg.engine.placements import Layout, Placement, make_placement
 from segreg.engine.placements.layout import on_grid, shape_of
 from segreg.engine.regions import RegionPlan, Side
 from segreg.engine.seams import SLIDING, Blending
+from segreg.engine.surroundings import follow_body
 from segreg.engine.timing import Stopwatch
 from segreg.engine.vectors import displacement_of
 from segreg.kernels import (
@@ -42,6 +43,7 @@ FALLOFF = 0.006  # reach of a region's map into the background, share of the lab
 # Soft Dice on the canvas from which further passes gain nothing worth their time.
 ENOUGH = 0.993
 UNION_ENOUGH = 0.985  # its outlines are the regions' outlines, which their own fields sharpen
+BODY_PASSES = 2  # coarse ones: what lies far from the labels has no outline to sharpen
 MOST_FOLDED = 0.001  # share of a region's cells whose Jacobian may be <= 0 after a pass
 SHORTER_STEPS = (0.5, 0.25)  # of a pass whose whole step would fold its region
 COVERED = 0.05  # a field cell counts as part of the region from this share of mask on
@@ -63,10 +65,12 @@ class Pipeline:
         progress: Progress | None = None,
         blending: Blending = SLIDING,
         notes: list[str] | None = None,
+        body: RegionPlan | None = None,
     ) -> FloatArray:
         """Fused displacement (1, 3, D, H, W), in voxels of the fixed grid, for a planned pair.
 
-        ``notes`` gets sentences about what was done unasked.
+        ``notes`` gets sentences about what was done unasked. ``body`` carries the background far
+        from the regions.
         """
         batches = RegionBatches(self.device, [] if notes is None else notes)
         with watch.stage("plan"):
@@ -83,17 +87,13 @@ class Pipeline:
             reach = blending.reach(len(plan.maps), _falloff(plan.fixed))
             distances = self._distances(plan, finest, float(np.max(reach)))
         background = self._background(plan, finest, fields, distances, passes, batches, watch)
+        far = None if body is None else self._body(body, passes, batches, watch)
         with watch.stage("fuse"):
-            fused: FloatArray = fuse_fields(
-                plan.fixed.region_map,
-                fields,
-                distances,
-                finest.to_field,
-                finest.to_voxel,
-                finest.spacing,
-                background,
-                reach,
-            )
+            maps = finest.to_field, finest.to_voxel, finest.spacing
+            parts = plan.fixed.region_map, fields, distances, *maps
+            fused: FloatArray = fuse_fields(*parts, background, reach)
+            if far is not None:
+                follow_body(fused, fuse_fields(*parts, far, reach), plan)
         return fused
 
     @cached_property
@@ -129,6 +129,17 @@ class Pipeline:
         field = self._register(
             union, layout, passes, batches, watch, start=field, enough=UNION_ENOUGH
         )
+        return field[0], finest.to_field[0], finest.to_voxel[0]
+
+    def _body(
+        self, body: RegionPlan, passes: int, batches: RegionBatches, watch: Stopwatch
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The body's map as ``fuse_fields`` takes a background."""
+        layout, stride = self.placement.lay_out(body), self.placement.stride
+        passes = min(passes, BODY_PASSES)
+        field = self._register(body, layout, passes, batches, watch, enough=UNION_ENOUGH)
+        boxes, cells = layout.fused_boxes(stride), layout.fused_cells(stride)
+        finest = place_canvases(body, boxes, cells)
         return field[0], finest.to_field[0], finest.to_voxel[0]
 
     def _register(

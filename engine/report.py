@@ -31,6 +31,7 @@ REGION_COLOURS = (
 STAGE_WORDS = {
     "read": "reading files",
     "segment": "segmenting",
+    "body": "finding the body",
     "plan": "planning regions",
     "gather": "gathering regions",
     "infer": "network",

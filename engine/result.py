@@ -47,6 +47,8 @@ class Provenance:
     """What computed it: ``cpu``, or the GPU's name."""
     label_sources: tuple[str, str] = (GIVEN, GIVEN)
     """Where the label maps of the moving and the fixed side are from."""
+    background: str = "regions"
+    """What carried the background far from the labels: "body" or "regions"."""
 
     def as_dict(self) -> dict[str, Any]:
         blend = [list(pair) for pair in self.blend]

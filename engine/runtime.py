@@ -34,6 +34,7 @@ from segreg.engine.seams import (
     plan_blending,
 )
 from segreg.engine.segmentation import Segmenter, complete_labels
+from segreg.engine.surroundings import REGIONS, check_background, find_bodies
 from segreg.engine.timing import Stopwatch
 from segreg.engine.version import __version__
 from segreg.engine.volume import (
@@ -177,6 +178,7 @@ class Engine:
         blend: BlendPairs | None = None,
         blend_mm: float = BLEND_MM,
         refine: Refine = OFF,
+        background: str = BODY,
         repair: bool = True,
         thresholds: Thresholds | None = None,
         progress: Progress | None = None,
@@ -206,6 +208,10 @@ class Engine:
         refine : {"off", "auto"} or iterations
             Take the network's field to the images' own resolution, by their texture and the
             outlines; "auto" decides by what the texture says. See ``engine.refinement``.
+        background : {"body", "regions"}
+            What carries the background far from the labels: the body, found in the images and
+            registered as one more region, or the labels alone, as always where a larger region
+            costs more (``placement``) or the body is the label. See ``engine.surroundings``.
         repair : open folds, by the least change in mm (``repair_folds``).
         progress : called with (regions done, regions in all).
 
@@ -224,6 +230,7 @@ class Engine:
                 f"got {interpolation!r}."
             )
         refine, labels_dice = check_refine(refine), check_labels_dice(labels_dice)
+        background = check_background(background)
         watch = self.stopwatch()
         with watch.stage("read"):
             sides = {
@@ -238,8 +245,11 @@ class Engine:
         )  # fmt: skip
         if label_names is None and self.segmenter is not None and set(sources.values()) != {GIVEN}:
             label_names = self.segmenter.names
+        bodies, unfound = dict[str, Any](), list[str]()
+        if background == BODY and self._pipeline.placement.bounded:
+            bodies, unfound = find_bodies(volumes, sources.values(), watch)
         with self._carrying("upload", watch):
-            parcel = self.device.upload({side: v.array for side, v in volumes.items()})
+            parcel = self.device.upload({s: v.array for s, v in volumes.items()} | bodies)
         yield
         with self.device.computing(parcel) as arrays:
             with watch.stage("plan"):
@@ -249,8 +259,9 @@ class Engine:
                 )
                 blending = plan_blending(scheme, blend, blend_mm)
             provenance = self._provenance(
-                scheme, interpolation, blending, refine, repair, sources
-            )
+                scheme, interpolation, blending, refine, repair, sources,
+                BODY if bodies else REGIONS,
+            )  # fmt: skip
             task = Task(volumes, scheme, blending, provenance, thresholds, watch, progress)
             found = compute_pair(self._pipeline, arrays, task)
             delivery = self.device.download(found.arrays)
@@ -277,6 +288,7 @@ class Engine:
                 *_source_notes(provenance.label_sources),
                 *body_notes(provenance.label_sources, refine),
                 *expected,
+                *unfound,
                 *scheme.notes,
                 *self.backend.notes,
                 *found.notes,
@@ -322,6 +334,7 @@ class Engine:
         refine: Refine,
         repair: bool,
         sources: Mapping[str, str],
+        background: str,
     ) -> Provenance:
         names = (BACKGROUND, *scheme.names)
         return Provenance(
@@ -341,6 +354,7 @@ class Engine:
             refine=refine,
             repair=repair,
             label_sources=(sources["moving"], sources["fixed"]),
+            background=background,
         )
 
 

@@ -100,9 +100,11 @@ class Placement(ABC):
     ----------
     settings : the package's ``segreg`` block.
     whole : the network is shown both images whole, so that one field does for all regions.
+    bounded : a canvas costs no more for a larger region, so that the body may be one.
     """
 
     whole = False
+    bounded = False
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings

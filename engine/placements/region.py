@@ -21,6 +21,8 @@ UNION_OVERSAMPLING = 2.7
 class RegionPlacement(Placement):
     """The bounding box and its margin, every axis scaled on its own to fill a cube."""
 
+    bounded = True
+
     def lay_out(self, plan: RegionPlan) -> Layout:
         oversampling = UNION_OVERSAMPLING if plan.is_union else REGION_OVERSAMPLING
         sizes = choose_sizes(plan.fixed, self.settings, oversampling)

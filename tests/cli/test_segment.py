@@ -142,3 +142,14 @@ def test_two_images_by_the_body_alone(
     assert [region["name"] for region in summary["quality"]["regions"]] == ["body"]
     assert summary["provenance"]["label_sources"]["fixed"].startswith("the automatic body region")
     assert {"fixed_labels.nii.gz", "moving_labels.nii.gz"} <= set(summary["files"])
+
+
+@pytest.mark.parametrize("background", ["body", "regions"])
+def test_background_by_body_or_regions(
+    segreg: Segreg, scans: dict[str, Path], segmenting_package: Path, background: str
+) -> None:
+    ran = register(segreg, scans, "--package", segmenting_package, "--background", background)
+    assert ran.exit_code == 0, ran.stdout + ran.stderr
+    summary = json.loads((scans["fixed"].parent / "out/result.json").read_text())
+    assert summary["provenance"]["background"] == background
+    assert ("body" in summary["timings_ms"]) == (background == "body")

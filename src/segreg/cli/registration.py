@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -74,6 +74,13 @@ def register(
             help="Refine the field by texture and outlines: off, auto, or N iterations a level.",
         ),
     ] = "off",
+    background: Annotated[
+        Literal["body", "regions"],
+        typer.Option(
+            help="What carries the image far from the labels: the body, found in the images, or "
+            "the labels' regions alone."
+        ),
+    ] = "body",
     repair: Annotated[
         bool,
         typer.Option(
@@ -150,6 +157,7 @@ def register(
                 blend=blended,
                 blend_mm=BLEND_MM if blend_mm is None else blend_mm,
                 refine=refinement,
+                background=background,
                 repair=repair,
                 thresholds=thresholds,
                 progress=progress,

@@ -1,0 +1,119 @@
+"""The body around the labels: one more region, whose map carries what lies far from them.
+
+Near the labels the background follows them (``engine.background``). Farther away it has nothing to
+do with them: a heart that contracts does not pull the spine along. There the body is the guide,
+found in the images alone (``engine.body``) and registered as a region of its own. The two maps of
+the background meet over a distance that grows with how far apart they are, and never where the
+body's map would show a labelled organ a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segreg.engine.arrays import Array, array_module, fetch
+from segreg.engine.body import BODY, BodyFinder
+from segreg.engine.errors import InputError
+from segreg.engine.geometry import grid_map, spacing_of
+from segreg.engine.regions import RegionPlan, Side, plan_regions
+from segreg.engine.timing import Stopwatch
+from segreg.engine.volume import Volume
+from segreg.kernels import distance_to_mask, warp, warp_labels
+
+FloatArray = NDArray[np.float32]
+
+REGIONS = "regions"
+BACKGROUNDS = (BODY, REGIONS)
+CELLS = 64  # per axis, on which the distance to the labels is found
+# Millimetres of the way from the one map to the other, per millimetre between them: the blend's
+# steepest slope is 1.5 over the way, so it compresses by a half at most.
+WAY, SHORTEST, LONGEST = 3.0, 10.0, 80.0
+NEAR = 2.0  # cells beside the labels in which the maps' distance is measured
+
+
+def check_background(background: object) -> str:
+    """``background`` as given, if it is one of ``BACKGROUNDS``.
+
+    Raises
+    ------
+    InputError : anything else.
+    """
+    if background in BACKGROUNDS:
+        return str(background)
+    raise InputError(
+        f"background: expected one of {', '.join(BACKGROUNDS)}, got {background!r}."
+    )
+
+
+def find_bodies(
+    volumes: Mapping[str, Volume], sources: Iterable[str], watch: Stopwatch
+) -> tuple[dict[str, NDArray[np.uint8]], list[str]]:
+    """Bodies of ``volumes``' "moving" and "fixed" image as "moving body" and "fixed body".
+
+    None where labels of ``sources`` are bodies themselves, and none, with a sentence why, where no
+    body stands out.
+    """
+    if BodyFinder.source in sources:
+        return {}, []
+    try:
+        with watch.stage("body"):
+            found = BodyFinder().segment([volumes["moving"], volumes["fixed"]])
+    except InputError as error:
+        return {}, [f"the background follows the labels alone; {error}"]
+    return {"moving body": found[0].array, "fixed body": found[1].array}, []
+
+
+def plan_body(plan: RegionPlan, moving: Array, fixed: Array) -> RegionPlan:
+    """The plan of the bodies (D, H, W) on the images of ``plan``, as one region by moments."""
+    there, here = (
+        Side.measure(side.image, body.astype(np.int32), 1, side.affine).union()
+        for side, body in ((plan.moving, moving), (plan.fixed, fixed))
+    )
+    return replace(plan_regions(there, here), names=(BODY,))
+
+
+def follow_body(near: FloatArray, far: FloatArray, plan: RegionPlan) -> None:
+    """Turn ``near`` (1, 3, D, H, W) into ``far`` away from the labels, in place.
+
+    Both are in voxels of the fixed grid and alike inside the labels. Where ``far`` looks into a
+    label of the moving side, ``near`` stays.
+    """
+    xp, spacing = array_module(near), spacing_of(plan.fixed.affine)
+    to_moving = grid_map(plan.fixed.affine, plan.moving.affine)
+    labelled = warp_labels(plan.moving.region_map, far, affine=to_moving, mode="nearest") > 0
+    labelled |= plan.fixed.region_map > 0
+    factors = [-(-length // CELLS) for length in labelled.shape]
+    cell = spacing * factors
+    covered = _any(labelled, factors)
+    picked = (slice(None), *(slice(factor // 2, None, factor) for factor in factors))
+    apart = fetch(near[0][picked] - far[0][picked]) * spacing.reshape(3, 1, 1, 1)
+    distances = distance_to_mask(covered[None], cell[None], farthest=LONGEST)[0]
+    away = fetch(distances)[tuple(slice(length) for length in apart.shape[1:])]
+    beside = (away > 0) & (away <= NEAR * cell.max())
+    gaps = np.linalg.norm(apart, axis=0)[beside]
+    way = np.clip(WAY * np.percentile(gaps, 95) if gaps.size else 0, SHORTEST, LONGEST)
+    share = (distances / np.float32(way)).clip(0, 1)
+    weight = (1 - share * share * (3 - 2 * share)).astype(np.float32)
+    to_cell = np.column_stack(
+        [np.diag(1 / np.array(factors)), 0.5 / np.array(factors) - 0.5]
+    )
+    still = xp.zeros((1, 3, *labelled.shape), np.float32)
+    near -= far
+    near *= warp(weight[None, None], still, affine=to_cell)
+    near += far
+
+
+def _any(labelled: Array, factors: list[int]) -> Array:
+    """Whether any voxel of each block of ``factors`` is set, (d, h, w) bool."""
+    xp = array_module(labelled)
+    rims = [(0, -length % factor) for length, factor in zip(labelled.shape, factors, strict=True)]
+    padded = xp.pad(labelled, rims)
+    parts = [
+        n for length, factor in zip(padded.shape, factors, strict=True)
+        for n in (length // factor, factor)
+    ]  # fmt: skip
+    return xp.ascontiguousarray(padded.reshape(parts).any(axis=(1, 3, 5)))

@@ -1,0 +1,90 @@
+"""Landmark errors of our tool and of others, by files that the columns of a table name."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks.datasets import Pair
+from benchmarks.landmarks import (
+    MarkedPair,
+    liver_pairs,
+    print_table,
+    summarise,
+    try_marked,
+)
+from benchmarks.trial import landmark_errors
+from segreg.engine.field import Field
+from segreg.engine.geometry import make_affine
+from segreg.engine.volume import Volume
+from tests.benchmarks.stand_in_tools import TOOLS
+
+STAND_INS = {tool.id: tool for tool in TOOLS}
+
+
+def write_points(path: Path, points: np.ndarray) -> Path:
+    lines = ["x_ras_mm,y_ras_mm,z_ras_mm", *[",".join(map(str, point)) for point in points]]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def points() -> np.ndarray:
+    return np.random.default_rng(0).uniform(-20, 20, (5, 3))
+
+
+def test_error_is_what_the_field_leaves(tmp_path: Path, points: np.ndarray) -> None:
+    """A shift of (1, -2, 0.5) voxels (x, y, z) on a grid of 2, 3 and 4 mm."""
+    affine = make_affine((4.0, 3.0, 2.0))
+    affine[:3, 3] = -30
+    vectors = np.broadcast_to(np.reshape([0.5, -2, 1], (3, 1, 1, 1)), (3, 15, 20, 30))
+    field = Field(vectors.astype(np.float32), affine)
+    fixed = write_points(tmp_path / "fixed.csv", points)
+    there = points + [2.0, -6.0, 2.0] * np.sign(np.diagonal(affine)[:3])
+    moving = write_points(tmp_path / "moving.csv", there)
+    assert landmark_errors(field, moving, fixed) == pytest.approx([0] * 5, abs=1e-4)
+    farther = write_points(tmp_path / "farther.csv", there + np.array([0, 3, 4]))
+    assert landmark_errors(field, farther, fixed) == pytest.approx([5] * 5, abs=1e-4)
+
+
+def test_rows_and_case_of_a_tool(tmp_path: Path, pair: Pair, points: np.ndarray) -> None:
+    """The stand-in shifts by the millimetre (1, -0.5, 0.25) in LPS, (-1, 0.5, 0.25) in RAS."""
+    fixed = write_points(tmp_path / "fixed.csv", points)
+    moving = write_points(tmp_path / "moving.csv", points + np.array([-1, 0.5, 2.25]))
+    marked = MarkedPair(pair, {"liver": (moving, fixed), "outside": (fixed, fixed)})
+    assert marked.before("outside") == 0
+    rows = [try_marked(STAND_INS[id], marked, 1, 120) for id in ("still", "broken")]
+    case = summarise(STAND_INS["still"], rows[:1])
+    assert case["parts"]["liver"]["mean_mm"] == pytest.approx(2, abs=0.01)
+    assert case["parts"]["outside"]["p95_mm"] == pytest.approx(np.hypot(np.hypot(1, 0.5), 0.25))
+    failed = summarise(STAND_INS["broken"], rows[1:])
+    assert not failed["correct"]
+    assert "the optimiser diverged" in failed["failed"][0]["reason"]
+    out = StringIO()
+    print_table([case, failed], Console(file=out, width=160))
+    assert "2.00" in out.getvalue()
+
+
+def test_pairs_of_a_folder(tmp_path: Path, points: np.ndarray) -> None:
+    """Exhaled to each phase, and back if asked; the labels are the bodies."""
+    subject = tmp_path / "data/liver_4dmri/dataset01"
+    subject.mkdir(parents=True)
+    _, y, x = np.indices((12, 40, 40))
+    image = np.where(np.hypot(y - 20, x - 20) < 14, 300, 5).astype(np.float32)
+    for name in ("exhMaster", "cyc_1_2", "cyc_1_4"):
+        Volume(image, make_affine((4.0, 3.0, 3.0))).write(subject / f"{name}.nii.gz")
+        for part in ("liver", "outside"):
+            write_points(subject / f"{name}_{part}.csv", points)
+    pairs = list(liver_pairs(tmp_path / "data", tmp_path, back=False))
+    assert [p.pair.id for p in pairs] == [
+        "dataset01 exhMaster cyc_1_2", "dataset01 exhMaster cyc_1_4"
+    ]  # fmt: skip
+    both = list(liver_pairs(tmp_path / "data", tmp_path, back=True))
+    assert [p.pair.moving.name for p in both[:2]] == ["exhMaster.nii.gz", "cyc_1_2.nii.gz"]
+    labels = Volume.read(pairs[0].pair.moving_labels).array
+    assert 0.3 < labels.mean() < 0.6
+    assert pairs[0].landmarks["liver"][1] == subject / "cyc_1_2_liver.csv"
