@@ -57,7 +57,7 @@ def test_what_is_still_stays_still(tiny_package: Path) -> None:
     lengths = [np.linalg.norm(r.displacement.displacement, axis=0) for r in (body, alone)]
     spine = ellipsoid((14.5, 50, 35), (60, 4, 4))
     assert lengths[1][spine].mean() > 2
-    assert lengths[0][spine].mean() < 0.2 * lengths[1][spine].mean()
+    assert lengths[0][spine].mean() < 0.25 * lengths[1][spine].mean()
     heart = labels[1].array > 0
     np.testing.assert_allclose(
         body.displacement.displacement[:, heart], alone.displacement.displacement[:, heart],
