@@ -112,10 +112,13 @@ def follow_body(near: FloatArray, far: FloatArray, plan: RegionPlan) -> None:
 def _any(labelled: Array, factors: list[int]) -> Array:
     """Whether any voxel of each block of ``factors`` is set, (d, h, w) bool."""
     for axis, factor in enumerate(factors):
-        before = (slice(None),) * axis
-        joined = labelled[(*before, slice(None, None, factor))].copy()
+        whole = (slice(None),) * axis
+        first = (*whole, slice(None, None, factor))
+        joined = labelled[first].copy()
         for offset in range(1, factor):
-            part = labelled[(*before, slice(offset, None, factor))]
-            joined[(*before, slice(part.shape[axis]))] |= part
+            other = (*whole, slice(offset, None, factor))
+            part = labelled[other]
+            there = (*whole, slice(part.shape[axis]))
+            joined[there] |= part
         labelled = joined
     return array_module(labelled).ascontiguousarray(labelled)
