@@ -1,8 +1,8 @@
 """Outside the labels: ``python -m benchmarks background``.
 
-How well the images agree in what is body and no label, with three fields: the background as the
-global affine alone takes it (and its falloff from the regions), as the engine takes it, and
-refined. And how much of the whole image folds away from where regions may slide.
+How well the images agree in what is body and no label, with four fields: the background as the
+global affine alone takes it (and its falloff from the regions), as the labels alone do, as the
+engine does, and refined. And how much of the whole image folds away from where regions may slide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.datasets import DATASETS, Pair
 from benchmarks.record import write_record
 from segreg.engine.background import union_plan
 from segreg.engine.batches import RegionBatches
-from segreg.engine.body import find_body
+from segreg.engine.body import BODY, find_body
 from segreg.engine.canvases import Canvases, place_canvases
 from segreg.engine.geometry import apply_map, grid_map
 from segreg.engine.labels import make_scheme
@@ -32,6 +32,7 @@ from segreg.engine.refinement import AUTO, OFF, Refine
 from segreg.engine.regions import RegionPlan
 from segreg.engine.result import Result, without_nan
 from segreg.engine.runtime import Engine
+from segreg.engine.surroundings import REGIONS
 from segreg.engine.timing import Stopwatch
 from segreg.kernels import find_borders, smooth
 
@@ -39,8 +40,10 @@ Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
-AFFINE, OWN, REFINED = "affine alone", "as it comes", "refined"
-KINDS: dict[str, Refine] = {AFFINE: OFF, OWN: OFF, REFINED: AUTO}
+AFFINE, LABELS, OWN, REFINED = "affine alone", "labels alone", "as it comes", "refined"
+KINDS: dict[str, tuple[Refine, str]] = {
+    AFFINE: (OFF, REGIONS), LABELS: (OFF, REGIONS), OWN: (OFF, BODY), REFINED: (AUTO, BODY)
+}  # fmt: skip
 WINDOW = 2.0  # voxels: standard deviation of the window that correlation is local to
 FLOOR = 1e-3  # of the image's variance; what varies less shows nothing
 SEAM = 2.5  # voxels on each side of a border where regions may slide
@@ -104,10 +107,11 @@ def measure_pair(engines: dict[str, Engine], pair: Pair) -> dict[str, dict[str, 
     """The measures of each of ``KINDS``, over the same voxels: where the affine looks inside."""
     found: dict[str, dict[str, float]] = {}
     outside: Flags | None = None
-    for kind, refine in KINDS.items():
+    for kind, (refine, background) in KINDS.items():
         result = engines[kind].register(
-            pair.moving, pair.fixed, pair.moving_labels, pair.fixed_labels, refine=refine
-        )
+            pair.moving, pair.fixed, pair.moving_labels, pair.fixed_labels,
+            refine=refine, background=background,
+        )  # fmt: skip
         assert result.moving_labels is not None
         fixed = result.fixed
         scheme = make_scheme(result.moving_labels.array, result.fixed_labels.array)

@@ -29,9 +29,9 @@ FloatArray = NDArray[np.float32]
 REGIONS = "regions"
 BACKGROUNDS = (BODY, REGIONS)
 CELLS = 64  # per axis, on which the distance to the labels is found
-# Millimetres of the way from the one map to the other, per millimetre between them: the blend's
-# steepest slope is 1.5 over the way, so it compresses by a half at most.
-WAY, SHORTEST, LONGEST = 3.0, 10.0, 80.0
+# Millimetres of the way from the one map to the other, per millimetre between them (root of the
+# mean square): the blend's steepest slope is 1.5 over the way, so it hardly halves any length.
+WAY, SHORTEST, LONGEST = 4.0, 10.0, 80.0
 NEAR = 2.0  # cells beside the labels in which the maps' distance is measured
 
 
@@ -90,12 +90,14 @@ def follow_body(near: FloatArray, far: FloatArray, plan: RegionPlan) -> None:
     cell = spacing * factors
     covered = _any(labelled, factors)
     picked = (slice(None), *(slice(factor // 2, None, factor) for factor in factors))
-    apart = fetch(near[0][picked] - far[0][picked]) * spacing.reshape(3, 1, 1, 1)
     distances = distance_to_mask(covered[None], cell[None], farthest=LONGEST)[0]
-    away = fetch(distances)[tuple(slice(length) for length in apart.shape[1:])]
-    beside = (away > 0) & (away <= NEAR * cell.max())
-    gaps = np.linalg.norm(apart, axis=0)[beside]
-    way = np.clip(WAY * np.percentile(gaps, 95) if gaps.size else 0, SHORTEST, LONGEST)
+    apart = near[0][picked] - far[0][picked]
+    apart *= xp.asarray(spacing.reshape(3, 1, 1, 1).astype(np.float32))
+    away = distances[tuple(slice(length) for length in apart.shape[1:])]
+    beside = (away > 0) & (away <= NEAR * float(cell.max()))
+    squares = ((apart * apart).sum(axis=0) * beside).sum(), beside.sum()
+    total, count = fetch(xp.stack([square.astype(np.float32) for square in squares]))
+    way = np.clip(WAY * np.sqrt(total / max(count, 1)), SHORTEST, LONGEST)
     share = (distances / np.float32(way)).clip(0, 1)
     weight = (1 - share * share * (3 - 2 * share)).astype(np.float32)
     to_cell = np.column_stack(
@@ -109,11 +111,14 @@ def follow_body(near: FloatArray, far: FloatArray, plan: RegionPlan) -> None:
 
 def _any(labelled: Array, factors: list[int]) -> Array:
     """Whether any voxel of each block of ``factors`` is set, (d, h, w) bool."""
-    xp = array_module(labelled)
-    rims = [(0, -length % factor) for length, factor in zip(labelled.shape, factors, strict=True)]
-    padded = xp.pad(labelled, rims)
-    parts = [
-        n for length, factor in zip(padded.shape, factors, strict=True)
-        for n in (length // factor, factor)
-    ]  # fmt: skip
-    return xp.ascontiguousarray(padded.reshape(parts).any(axis=(1, 3, 5)))
+    for axis, factor in enumerate(factors):
+        whole = (slice(None),) * axis
+        first = (*whole, slice(None, None, factor))
+        joined = labelled[first].copy()
+        for offset in range(1, factor):
+            other = (*whole, slice(offset, None, factor))
+            part = labelled[other]
+            there = (*whole, slice(part.shape[axis]))
+            joined[there] |= part
+        labelled = joined
+    return array_module(labelled).ascontiguousarray(labelled)

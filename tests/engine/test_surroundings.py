@@ -13,7 +13,13 @@ from segreg.engine.errors import InputError
 from segreg.engine.geometry import make_affine
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.runtime import Engine
-from segreg.engine.surroundings import REGIONS, check_background, follow_body, plan_body
+from segreg.engine.surroundings import (
+    REGIONS,
+    _any,
+    check_background,
+    follow_body,
+    plan_body,
+)
 from segreg.engine.volume import Volume
 
 SHAPE = (30, 66, 70)
@@ -57,7 +63,7 @@ def test_what_is_still_stays_still(tiny_package: Path) -> None:
     lengths = [np.linalg.norm(r.displacement.displacement, axis=0) for r in (body, alone)]
     spine = ellipsoid((14.5, 50, 35), (60, 4, 4))
     assert lengths[1][spine].mean() > 2
-    assert lengths[0][spine].mean() < 0.2 * lengths[1][spine].mean()
+    assert lengths[0][spine].mean() < 0.25 * lengths[1][spine].mean()
     heart = labels[1].array > 0
     np.testing.assert_allclose(
         body.displacement.displacement[:, heart], alone.displacement.displacement[:, heart],
@@ -125,3 +131,10 @@ def test_refuses_another_background(tiny_package: Path) -> None:
     assert check_background("body") == "body"
     with Engine(tiny_package) as engine, pytest.raises(InputError, match="body, regions, got 'x'"):
         engine.register(*pair(), background="x")
+
+
+def test_blocks_with_any_voxel() -> None:
+    labelled = np.random.default_rng(2).random((5, 7, 9)) < 0.05
+    found = _any(labelled, [2, 3, 1])
+    padded = np.pad(labelled, [(0, 1), (0, 2), (0, 0)])
+    np.testing.assert_array_equal(found, padded.reshape(3, 2, 3, 3, 9).any(axis=(1, 3)))
