@@ -7,7 +7,8 @@ the outlines alone, which only moves voxels that look into another region. Regio
 across their border unless the field slides there (``couple``), so texture on one side helps the
 other and organs may still slide.
 
-Lengths are in units of the smallest spacing of the level: a thick slice is a long way.
+Only the part of the grid around the regions is looked at; towards its rim changes fade. Where the
+overlap of the regions would fall, texture is left out, or nothing is changed at all.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segreg.engine.errors import InputError
+from segreg.engine.frames import Frame
 from segreg.engine.levels import Level, Source, normalised
 from segreg.engine.quality import dice_of_table
 from segreg.engine.regions import RegionPlan
@@ -38,6 +40,7 @@ OUTLINE_ITERATIONS = 15
 # deep in one.
 LEAST_DEEP = 0.35
 COARSENINGS = (8, 4, 2)
+REACH = 16.0  # smallest spacings around the regions that are refined; over them changes fade
 # Squared local correlation below which the images have no texture in common.
 NO_TEXTURE = 0.03
 
@@ -111,26 +114,31 @@ def refine_displacement(
     """
     if refine == OFF:
         return Refinement()
+    frame = Frame.around(plan.fixed.stats, plan.fixed.image.shape, spacing[0], REACH)
     fixed, moving = normalised(plan.fixed), normalised(plan.moving)
-    field = displacement[0]
-    start = field.copy()
-    native = Level.make(fixed, moving, to_moving, spacing, 1)
-    before, overlapped = native.measure(field), _dice(plan, field, to_moving)
+    fixed = Source(frame.cut(fixed.image), frame.cut(fixed.regions))
+    start, through = frame.cut(displacement[0]), frame.shift(to_moving)
+    field = start.copy()
+    pair = _Pair(fixed, moving, through, spacing, len(plan.maps))
+    native = pair.level(1)
+    before, overlapped = native.measure(field), pair.dice(field)
     steps, reason = _Iterations(), f"squared local correlation {before.similarity:.3f}"
     if before.similarity >= NO_TEXTURE:
-        steps = _both(field, native, plan, (fixed, moving), to_moving, spacing, refine)
+        steps = _both(field, native, pair, refine)
         reason = f"Texture agrees ({reason}, from {NO_TEXTURE:g} on): image and outlines."
-        if _dice(plan, field, to_moving) < overlapped:
+        if pair.dice(field) < overlapped:
             field[...], steps = start, _Iterations()
             reason = "Texture pulled regions apart: outlines alone."
     else:
         reason = f"No texture in common ({reason}, below {NO_TEXTURE:g}): outlines alone."
     if not steps.levels:
         steps = _Iterations((), native.fit(field, _count(refine, OUTLINE_ITERATIONS)))
-        if _dice(plan, field, to_moving) < overlapped:
+        if pair.dice(field) < overlapped:
             field[...], steps = start, _Iterations()
             reason = "Neither texture nor outlines brought regions nearer: left as it was."
     after = native.measure(field)
+    field -= start
+    frame.add(field, displacement[0])
     return Refinement(
         refine,
         steps.levels,
@@ -147,22 +155,35 @@ class _Iterations:
     outlines: int = 0
 
 
-def _both(
-    field: FloatArray,
-    native: Level,
-    plan: RegionPlan,
-    sources: tuple[Source, Source],
-    to_moving: NDArray[np.float64],
-    spacing: tuple[NDArray[np.float64], NDArray[np.float64]],
-    refine: Refine,
-) -> _Iterations:
+@dataclass(frozen=True)
+class _Pair:
+    """Both sides, and how they lie to each other."""
+
+    fixed: Source
+    moving: Source
+    to_moving: NDArray[np.float64]
+    spacing: tuple[NDArray[np.float64], NDArray[np.float64]]
+    count: int
+
+    def level(self, coarsening: int) -> Level:
+        return Level.make(self.fixed, self.moving, self.to_moving, self.spacing, coarsening)
+
+    def dice(self, field: FloatArray) -> float:
+        """Mean Dice of the regions under a displacement (3, D, H, W)."""
+        table = overlap(
+            self.moving.regions, self.fixed.regions, field[None], self.count, affine=self.to_moving
+        )
+        return float(dice_of_table(table).mean())
+
+
+def _both(field: FloatArray, native: Level, pair: _Pair, refine: Refine) -> _Iterations:
     """Steps on image and outlines, coarse to fine, then on outlines alone; in place."""
     levels: list[tuple[int, int]] = []
     for coarsening in COARSENINGS:
-        level = Level.make(*sources, to_moving, spacing, coarsening)
+        level = pair.level(coarsening)
         if level.deep_share >= LEAST_DEEP:
             count = _count(refine, COARSE_ITERATIONS)
-            level.improve(field, plan.fixed.region_map, count)
+            level.improve(field, pair.fixed.regions, count)
             levels.append((coarsening, count))
     alone = int(np.clip(ALONE_VOXELS / field[0].size, *ALONE_LIMITS))
     count = _count(refine, FINE_ITERATIONS if levels else alone)
@@ -173,10 +194,3 @@ def _both(
 
 def _count(refine: Refine, otherwise: int) -> int:
     return refine if isinstance(refine, int) else otherwise
-
-
-def _dice(plan: RegionPlan, field: FloatArray, to_moving: NDArray[np.float64]) -> float:
-    """Mean Dice of the regions under a displacement (3, D, H, W)."""
-    moving, fixed = plan.moving.region_map, plan.fixed.region_map
-    table = overlap(moving, fixed, field[None], len(plan.maps), affine=to_moving)
-    return float(dice_of_table(table).mean())
