@@ -78,7 +78,7 @@ def fit_outlines(
         )  # fmt: skip
         errors.append(float(fetch(off.sum(dtype=np.float64))))
         blocks = mark_blocks(off, rim=rim, bound=steps.bound)
-        if _settled(errors) or not fetch(blocks.any()):
+        if _settled(errors) or not int(fetch(blocks.sum(dtype=np.int64))):
             return step
         smooth_within(normals, edges, steps.agreement, spacing, blocks=blocks, out=smoothed)
         take_step(

@@ -22,6 +22,7 @@ from segreg.kernels._machines import get_threads, set_threads
 from segreg.kernels._memory import hold_memory, kept_memory
 from segreg.kernels.blocks import BLOCK, mark_blocks
 from segreg.kernels.canvases import RegionShapes, gather_regions, region_shapes, soft_dice
+from segreg.kernels.cells import cell_normals, cell_windows
 from segreg.kernels.fields import compose, integrate, invert, jacobian_determinant
 from segreg.kernels.filters import smooth, spline_coefficients
 from segreg.kernels.folds import repair_folds
@@ -51,6 +52,8 @@ __all__ = [
     "RegionStats",
     "SurfaceDistances",
     "add_change",
+    "cell_normals",
+    "cell_windows",
     "compose",
     "count_folds",
     "couple",

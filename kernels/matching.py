@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from segreg.kernels._checks import check_affine, check_array, check_out, check_parameters
-from segreg.kernels._machines import Array, by_value, machine_of
+from segreg.kernels._machines import Array, Machine, by_value, machine_of
 from segreg.kernels._streams import on_stream
 from segreg.kernels.blocks import check_blocks
 
@@ -33,6 +33,26 @@ class MatchingSide(NamedTuple):
     image: Array
     words: Array
     distances: Array
+
+
+def check_sides(
+    machine: Machine, moving: MatchingSide, fixed: MatchingSide, displacement: Array
+) -> tuple[tuple[MatchingSide, MatchingSide], Array]:
+    """Both sides and a displacement (3, D, H, W) on the fixed one's grid, as kernels take them."""
+
+    def checked(name: str, side: MatchingSide) -> MatchingSide:
+        image = check_array(machine, f"{name}.image", side.image, "D H W")
+        return MatchingSide(
+            image,
+            check_array(machine, f"{name}.words", side.words, "D H W", ("int32",), image.shape),
+            check_array(machine, f"{name}.distances", side.distances, "D H W", shape=image.shape),
+        )
+
+    sides = checked("moving", MatchingSide(*moving)), checked("fixed", MatchingSide(*fixed))
+    grid = sides[1].image.shape
+    return sides, check_array(
+        machine, "displacement", displacement, "3 D H W", shape=(3, *grid)
+    )
 
 
 @on_stream
@@ -96,23 +116,16 @@ def match_sides(
         fixed=fixed.image, fixed_words=fixed.words, fixed_distances=fixed.distances,
         displacement=displacement, out=out,
     )  # fmt: skip
-    sides = []
-    for name, side in (("moving", moving), ("fixed", fixed)):
-        image = check_array(machine, f"{name}.image", side.image, "D H W")
-        sides.append((
-            image,
-            check_array(machine, f"{name}.words", side.words, "D H W", ("int32",), image.shape),
-            check_array(machine, f"{name}.distances", side.distances, "D H W", shape=image.shape),
-        ))  # fmt: skip
-    grid = sides[1][0].shape
-    field = check_array(machine, "displacement", displacement, "3 D H W", shape=(3, *grid))
+    sides, field = check_sides(machine, moving, fixed, displacement)
+    grid = sides[1].image.shape
     to_moving = by_value(check_affine("affine", affine))
     units = check_parameters("unit", unit, (3,))
     out = check_out(
-        machine, "out", out, (MATCH_CHANNELS, *grid), "float32", field, sides[0][0], sides[1][0]
-    )
+        machine, "out", out, (MATCH_CHANNELS, *grid), "float32", field, sides[0].image,
+        sides[1].image,
+    )  # fmt: skip
     machine.launch(
-        "match_sides", grid, *sides[0], *sides[0][0].shape, to_moving, *sides[1], field, *grid,
+        "match_sides", grid, *sides[0], *sides[0].image.shape, to_moving, *sides[1], field, *grid,
         *map(float, units), float(margin), float(slack), float(rest), float(beyond), out,
     )  # fmt: skip
     return out

@@ -130,6 +130,21 @@ void match_sides(int64 size, const float* moving, const int* moving_words,
                  int width, float unit_z, float unit_y, float unit_x, float margin, float slack,
                  float rest, float beyond, float* matches);
 
+void cell_windows(int64 size, const float* moving, int moving_depth, int moving_height,
+                  int moving_width, Affine affine, const float* fixed, const int* words,
+                  const float* displacement, int depth, int height, int width, const int* regions,
+                  int cell_depth, int cell_height, int cell_width, int factor_z, int factor_y,
+                  int factor_x, float* sums);
+
+void cell_normals(int64 size, const float* moving, const int* moving_words,
+                  const float* moving_distances, int moving_depth, int moving_height,
+                  int moving_width, Affine affine, const float* fixed, const int* words,
+                  const float* distances, const float* displacement, int depth, int height,
+                  int width, float unit_z, float unit_y, float unit_x, float margin, float slack,
+                  float rest, float beyond, float image_weight, float outline_weight, float floor,
+                  const float* windows, const int* regions, int cell_depth, int cell_height,
+                  int cell_width, int factor_z, int factor_y, int factor_x, float* normals);
+
 void outline_normals(int64 size, const int* moving_words, const float* moving_distances,
                      int moving_depth, int moving_height, int moving_width, Affine affine,
                      const int* fixed_words, const float* fixed_distances,

@@ -33,8 +33,7 @@ void normal_range(int64 begin, int64 end, const float* SEGREG_RESTRICT fixed,
     SEGREG_SIMD
     for (int64 i = begin; i < end; ++i) {
         const Normal n = normal_at(fixed, fixed_means, matches, means, voxels, i, weights);
-        SEGREG_UNROLL
-        for (int c = 0; c < 9; ++c) normals[c * voxels + i] = n.n[c];
+        store_normal(normals, voxels, i, 1.0f, n);
     }
 }
 
@@ -43,10 +42,7 @@ void step_range(int64 begin, int64 end, const float* SEGREG_RESTRICT normals, fl
                 float longest, Vector unit, int64 voxels, float* SEGREG_RESTRICT displacement) {
     SEGREG_SIMD
     for (int64 i = begin; i < end; ++i) {
-        Normal n;
-        SEGREG_UNROLL
-        for (int c = 0; c < 9; ++c) n.n[c] = normals[c * voxels + i];
-        const Vector step = solve_step(n, damping, longest);
+        const Vector step = solve_step(load_normal(normals, voxels, i), damping, longest);
         displacement[i] += step.z * unit.z;
         displacement[voxels + i] += step.y * unit.y;
         displacement[2 * voxels + i] += step.x * unit.x;

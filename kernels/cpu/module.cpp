@@ -83,6 +83,8 @@ PYBIND11_MODULE(_cpu, module) {
     bind(module, "smooth_within", &smooth_within);
     bind(module, "border_axis", &border_axis);
     bind(module, "match_sides", &match_sides);
+    bind(module, "cell_windows", &cell_windows);
+    bind(module, "cell_normals", &cell_normals);
     bind(module, "outline_normals", &outline_normals);
     bind(module, "mark_blocks", &mark_blocks);
     bind(module, "form_normals", &form_normals);

@@ -24,8 +24,7 @@ void outline_row(const MovingSide& side, const int* SEGREG_RESTRICT words,
                                       distances[x], unit, tolerance);
         const Normal n = outline_normal(off, weight);
         errors[x] = fabsf(off.value);
-        SEGREG_UNROLL
-        for (int k = 0; k < 9; ++k) normals[k * voxels + x] = n.n[k];
+        store_normal(normals, voxels, x, 1.0f, n);
     }
 }
 

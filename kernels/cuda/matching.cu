@@ -37,8 +37,7 @@ extern "C" __global__ void form_normals(int64 size, const float* fixed, const fl
     for_each_voxel(size, grid, [&](const Run& run, int i) {
         const Index index = index_of(run, i);
         const Normal n = normal_at(fixed, fixed_means, matches, means, voxels, index, weights);
-        SEGREG_UNROLL
-        for (int c = 0; c < 9; ++c) normals[c * voxels + index] = n.n[c];
+        store_normal(normals, voxels, index, 1.0f, n);
     });
 }
 
@@ -51,10 +50,7 @@ extern "C" __global__ void take_step(int64 size, const float* normals, int depth
     for_each_voxel(size, grid, [&](const Run& run, int i) {
         if (marks && !marks[block_at(all, run.z, run.y, run.x + i * run.step)]) return;
         const Index index = index_of(run, i);
-        Normal n;
-        SEGREG_UNROLL
-        for (int c = 0; c < 9; ++c) n.n[c] = normals[c * voxels + index];
-        const Vector step = solve_step(n, damping, longest);
+        const Vector step = solve_step(load_normal(normals, voxels, index), damping, longest);
         const Vector moved = make_vector(step.z * unit_z, step.y * unit_y, step.x * unit_x);
         store_vector(displacement, voxels, index,
                      add(load_vector(displacement, voxels, index), moved));

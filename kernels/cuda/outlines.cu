@@ -26,8 +26,7 @@ extern "C" __global__ void outline_normals(
                                       fixed_distances[index], unit, tolerance);
         const Normal n = outline_normal(off, weight);
         errors[index] = fabsf(off.value);
-        SEGREG_UNROLL
-        for (int k = 0; k < 9; ++k) normals[k * voxels + index] = n.n[k];
+        store_normal(normals, voxels, index, 1.0f, n);
     });
 }
 

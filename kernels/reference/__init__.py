@@ -19,6 +19,8 @@ from segreg.kernels.reference.folds import repair_folds
 from segreg.kernels.reference.fusion import distance_to_mask, fuse_fields
 from segreg.kernels.reference.refinement import (
     add_change,
+    cell_normals,
+    cell_windows,
     couple,
     find_borders,
     form_normals,
@@ -40,6 +42,8 @@ from segreg.kernels.reference.sampling import label_votes, overlap, warp, warp_l
 
 __all__ = [
     "add_change",
+    "cell_normals",
+    "cell_windows",
     "compose",
     "couple",
     "distance_to_mask",

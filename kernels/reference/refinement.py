@@ -226,6 +226,64 @@ def outline_normals(
     return normals, np.abs(matches[6])
 
 
+def _cell_sums(values: Array, words: Array, regions: Array, factors: Any) -> Array:
+    """Sums (C, d, h, w) of values (C, D, H, W) over each cell's voxels of its own region."""
+    cells = [
+        np.minimum(np.arange(length) // factor, count - 1)
+        for length, factor, count in zip(words.shape, factors, regions.shape, strict=True)
+    ]
+    at = np.ix_(*cells)
+    own = (words & 0xFFFF) == regions[at]
+    sums = np.zeros((len(values), *regions.shape))
+    index = tuple(np.broadcast_to(a, words.shape) for a in at)
+    for total, value in zip(sums, values, strict=True):
+        np.add.at(total, index, own * value)
+    return sums / np.prod(factors)
+
+
+def cell_windows(
+    moving: Any,
+    fixed: Any,
+    displacement: Array,
+    regions: Array,
+    factors: Any,
+    *,
+    affine: ArrayLike | None = None,
+) -> Array:
+    """See ``segreg.kernels.cell_windows``."""
+    seen = match_sides(moving, fixed, displacement, affine=affine)[0]
+    image = fixed[0].astype(np.float64)
+    values = np.stack([np.ones_like(image), image, image**2, seen, seen**2, image * seen])
+    return _cell_sums(values, fixed[1], regions, factors)
+
+
+def cell_normals(
+    moving: Any,
+    fixed: Any,
+    displacement: Array,
+    windows: Array,
+    regions: Array,
+    factors: Any,
+    *,
+    image: float = 1.0,
+    outline: float = 1.0,
+    floor: float = 0.01,
+    **options: Any,
+) -> Array:
+    """See ``segreg.kernels.cell_normals``."""
+    matches = match_sides(moving, fixed, displacement, **options)
+    at = np.ix_(*(
+        np.minimum(np.arange(length) // factor, count - 1)
+        for length, factor, count in zip(fixed[1].shape, factors, regions.shape, strict=True)
+    ))  # fmt: skip
+    sums = windows.astype(np.float64)[(slice(None), *at)]
+    means = np.where(sums[0] > 1e-6, sums[1:] / np.maximum(sums[0], 1e-6), 0)
+    normals = form_normals(
+        fixed[0], means[:2], matches, means[2:], image=image, outline=outline, floor=floor
+    )
+    return _cell_sums(normals, fixed[1], regions, factors)
+
+
 def mark_blocks(errors: Array, *, rim: int, bound: float) -> Array:
     """See ``segreg.kernels.mark_blocks``."""
     size = (4, 8, 32)

@@ -1,0 +1,266 @@
+"""One resolution of a pair, and the steps on image and outlines there.
+
+Lengths are in units of the smallest spacing of the level: a thick slice is a long way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segreg.engine.arrays import Array, array_module, fetch
+from segreg.engine.outlines import LONGEST, SLIP, fit_outlines
+from segreg.engine.regions import Side
+from segreg.kernels import (
+    MatchingSide,
+    add_change,
+    cell_normals,
+    cell_windows,
+    couple,
+    find_borders,
+    match_sides,
+    smooth,
+    smooth_within,
+    take_step,
+)
+
+FloatArray = NDArray[np.float32]
+
+REACH = 2.5  # of an outline
+LEAST_CELLS = 8  # voxels of a level along an axis that was made coarser
+# A grid of more voxels gets its equations by cells, of so many voxels on an axis.
+MOST_VOXELS, CELL = 1.5e6, 2
+LEVELLING = 1.0  # sigma of the last smoothing of a level
+DEEP = 1.5  # from the outline
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How steps are taken; lengths in units of the level's smallest spacing."""
+
+    image: float
+    outline: float
+    window: float = 1.5  # sigma of the local correlation
+    agreement: float = 3.0  # sigma of the normal equations
+    smoothness: float = 1.5  # sigma of the field before each step
+    slack: float = 0.5
+    rest: float = 0.3
+    margin: float = 0.1
+    damping: float = 0.05
+    floor: float = 0.003
+
+
+INSIDE = Steps(image=1.0, outline=4.0)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One side: an image with mean 0 and deviation 1 inside its regions, and the region map."""
+
+    image: FloatArray
+    regions: NDArray[np.int32]
+
+
+def normalised(side: Side) -> Source:
+    """A side as levels are made of it."""
+    stats = side.stats.union()
+    mean, deviation = float(stats.intensity_mean[1]), float(stats.intensity_std[1])
+    scale = np.float32(1 / deviation if deviation > 0 else 0)
+    return Source((side.image - np.float32(mean)) * scale, side.region_map)
+
+
+def _factors(shape: tuple[int, ...], spacing: NDArray[np.float64], coarsening: int) -> list[int]:
+    """By how much to coarsen each axis, so that spacings become alike."""
+    finest = min(step for step, length in zip(spacing, shape, strict=True) if length > 1)
+    factors = []
+    for step, length in zip(spacing, shape, strict=True):
+        factor = 1
+        while (
+            2 * factor * step <= 1.5 * finest * coarsening and length // (2 * factor) >= LEAST_CELLS
+        ):
+            factor *= 2
+        factors.append(factor)
+    return factors
+
+
+def _picked(array: Array, factors: list[int]) -> Array:
+    return array_module(array).ascontiguousarray(
+        array[tuple(slice(factor // 2, None, factor) for factor in factors)]
+    )
+
+
+def _divide(field: Array, factors: list[int]) -> None:
+    """Fine voxels -> voxels of a coarser grid, in place."""
+    for component, factor in zip(field, factors, strict=True):
+        component /= np.float32(factor)
+
+
+def _mean(values: Array) -> float:
+    """Waits for the GPU."""
+    return float(fetch(values.sum(dtype=np.float64))) / max(int(values.size), 1)
+
+
+def _coarse_to_fine(factors: list[int]) -> NDArray[np.float64]:
+    """(4, 4) index on the coarse grid -> index on the fine one."""
+    matrix = np.diag([*map(float, factors), 1.0])
+    matrix[:3, 3] = [factor // 2 for factor in factors]
+    return matrix
+
+
+def _coarser(source: Source, factors: list[int]) -> Source:
+    if max(factors) == 1:
+        return source
+    sigma = [factor / 2 if factor > 1 else 0 for factor in factors]
+    image = smooth(source.image[None, None], sigma, truncate=2.0)[0, 0]
+    return Source(_picked(image, factors), _picked(source.regions, factors))
+
+
+@dataclass(frozen=True)
+class Measures:
+    similarity: float
+    outline_error: float  # mm
+
+
+@dataclass(frozen=True)
+class Level:
+    """Both sides at one resolution, and what is the same in every step."""
+
+    fixed: MatchingSide
+    moving: MatchingSide
+    factors: list[int]
+    to_moving: NDArray[np.float64]
+    spacing: NDArray[np.float64]
+    """(3,) of the level, in units of its smallest."""
+    unit_mm: float
+
+    @classmethod
+    def make(
+        cls,
+        fixed: Source,
+        moving: Source,
+        to_moving: NDArray[np.float64],
+        spacing: tuple[NDArray[np.float64], NDArray[np.float64]],
+        coarsening: int,
+    ) -> Level:
+        sources = (fixed, moving)
+        factors = [
+            _factors(source.image.shape, np.asarray(steps), coarsening)
+            for source, steps in zip(sources, spacing, strict=True)
+        ]
+        shape = fixed.image.shape
+        steps = [np.asarray(s) * f for s, f in zip(spacing, factors, strict=True)]
+        unit = min(s for s, length in zip(steps[0], shape, strict=True) if length > 1)
+        sides = []
+        for source, factor, step in zip(sources, factors, steps, strict=True):
+            coarse = _coarser(source, factor)
+            words, distances = find_borders(coarse.regions, step / unit, farthest=REACH)
+            sides.append(MatchingSide(coarse.image, words, distances))
+        through = (
+            np.linalg.inv(_coarse_to_fine(factors[1]))
+            @ np.vstack([to_moving, (0, 0, 0, 1)])
+            @ _coarse_to_fine(factors[0])
+        )
+        return cls(sides[0], sides[1], factors[0], through[:3], steps[0] / unit, float(unit))
+
+    @property
+    def deep_share(self) -> float:
+        """Share of the regions' voxels that are inside rather than at an outline."""
+        inside = (self.fixed.words & 0xFFFF) > 0
+        deep = inside & (self.fixed.distances >= DEEP)
+        return int(deep.sum()) / max(int(inside.sum()), 1)
+
+    @property
+    def _units(self) -> NDArray[np.float64]:
+        """Voxels per length; an axis of one voxel has no way to go."""
+        lengths = np.array(self.fixed.image.shape)
+        return np.where(lengths > 1, 1 / self.spacing, 0.0)
+
+    def improve(self, field: FloatArray, regions: NDArray[np.int32], count: int) -> None:
+        """Take steps at this level for a finer displacement (3, D, H, W), in place."""
+        start = array_module(field).stack(
+            [_picked(component, self.factors) / np.float32(factor)
+             for component, factor in zip(field, self.factors, strict=True)]
+        )  # fmt: skip
+        coarse = start.copy()
+        self.advance(coarse, count)
+        add_change(
+            coarse - start,
+            self.fixed.words & 0xFFFF,
+            regions,
+            field,
+            step=self.factors,
+            first=[factor // 2 for factor in self.factors],
+        )
+
+    def advance(self, field: FloatArray, count: int, steps: Steps = INSIDE) -> None:
+        """Take steps on image and outlines on a displacement (3, D, H, W), in place.
+
+        On a large grid equations are those of cells: what is smoothed over ``agreement`` needs
+        no finer ones.
+        """
+        cell = CELL if field[0].size > MOST_VOXELS else 1
+        factors = _factors(self.fixed.image.shape, self.spacing, cell)
+        spacing, whole = self.spacing * factors, self.fixed.words & 0xFFFF
+        centre = [(factor - 1) / 2 for factor in factors]
+        for _ in range(count):
+            windows, start, regions, edges = self._windows(field, factors, steps)
+            normals = cell_normals(
+                self.moving, self.fixed, field, windows, regions, factors, affine=self.to_moving,
+                unit=self._units, margin=steps.margin, slack=steps.slack, rest=steps.rest,
+                image=steps.image, outline=steps.outline, floor=steps.floor,
+            )  # fmt: skip
+            change = smooth_within(
+                start, edges, steps.smoothness, spacing, paired=True, truncate=3.0
+            ) - start
+            take_step(
+                smooth_within(normals, edges, steps.agreement, spacing), change,
+                damping=steps.damping, longest=LONGEST, unit=self._units,
+            )  # fmt: skip
+            _divide(change, factors)
+            add_change(change, regions, whole, field, step=factors, first=centre)
+        # Changes that are smooth between cells are not where these differ in region.
+        edges = couple(self.fixed.words, field, self.spacing, slip=SLIP)
+        field[...] = smooth_within(
+            field, edges, LEVELLING, self.spacing, paired=True, truncate=3.0
+        )
+
+    def fit(self, field: FloatArray, count: int) -> int:
+        """Take steps on outlines alone, in place; how many were worth it."""
+        return fit_outlines(
+            self.moving, self.fixed, field, self.to_moving, self.spacing, count
+        )
+
+    def measure(self, field: FloatArray) -> Measures:
+        """Similarity of the images and error of the outlines, over the regions' voxels."""
+        factors = _factors(self.fixed.image.shape, self.spacing, CELL)
+        windows, start, regions, _ = self._windows(field, factors, INSIDE)
+        inside = regions > 0
+        counted = windows[:, inside].astype(np.float64)
+        means = counted[1:] / counted[0].clip(1e-6, None)
+        floors = [
+            (means[n + 1] - means[n] ** 2).clip(0, None) + INSIDE.floor for n in (0, 2)
+        ]
+        covariance = means[4] - means[0] * means[2]
+        similarity = _mean(covariance**2 / (floors[0] * floors[1]))
+        _divide(start, factors)
+        seen = MatchingSide(*(_picked(array, factors) for array in self.fixed))
+        through = np.vstack([self.to_moving, (0, 0, 0, 1)]) @ _coarse_to_fine(factors)
+        matches = match_sides(
+            self.moving, seen, start, affine=through, margin=INSIDE.margin, slack=INSIDE.slack
+        )
+        return Measures(similarity, _mean(abs(matches[6][inside])) * self.unit_mm)
+
+    def _windows(
+        self, field: FloatArray, factors: list[int], steps: Steps
+    ) -> tuple[FloatArray, FloatArray, NDArray[np.int32], FloatArray]:
+        """Of cells: sums over windows, displacement in voxels, regions, and how they couple."""
+        regions = _picked(self.fixed.words & 0xFFFF, factors)
+        start = array_module(field).stack([_picked(part, factors) for part in field])
+        edges = couple(regions, start, self.spacing, slip=SLIP)
+        sums = cell_windows(
+            self.moving, self.fixed, field, regions, factors, affine=self.to_moving
+        )
+        windows = smooth_within(sums, edges, steps.window, self.spacing * factors)
+        return windows, start, regions, edges

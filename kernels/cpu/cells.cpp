@@ -1,0 +1,160 @@
+#include "cells.cuh"
+
+#include "kernels.hpp"
+#include "launch.hpp"
+#include "way.hpp"
+
+namespace segreg {
+namespace {
+
+SEGREG_CLONES
+void window_row(const float* SEGREG_RESTRICT moving, Grid seen,
+                const float* SEGREG_RESTRICT positions, const float* SEGREG_RESTRICT fixed,
+                const int* SEGREG_RESTRICT words, const int* SEGREG_RESTRICT regions, int width,
+                float* SEGREG_RESTRICT values) {
+    SEGREG_SIMD
+    for (int x = 0; x < width; ++x) {
+        const Vector p = make_vector(positions[x], positions[width + x], positions[2 * width + x]);
+        const WindowSums w = window_at(fixed[x], interpolate(moving, corners(seen, p)),
+                                       own_region(words[x]) == regions[x]);
+        SEGREG_UNROLL
+        for (int c = 0; c < WINDOW_CHANNELS; ++c) values[c * width + x] = w.n[c];
+    }
+}
+
+SEGREG_CLONES
+void normal_row(const MovingSide& side, const float* SEGREG_RESTRICT positions,
+                const float* SEGREG_RESTRICT fixed, const int* SEGREG_RESTRICT words,
+                const float* SEGREG_RESTRICT distances, const float* SEGREG_RESTRICT windows,
+                const int* SEGREG_RESTRICT regions, Vector unit, const Tolerance& tolerated,
+                const EquationWeights& given, int width, float* SEGREG_RESTRICT values) {
+    const MovingSide moving = side;
+    const Tolerance tolerance = tolerated;
+    const EquationWeights weights = given;
+    SEGREG_SIMD
+    for (int x = 0; x < width; ++x) {
+        const Vector p = make_vector(positions[x], positions[width + x], positions[2 * width + x]);
+        const WindowSums sums = load_window(windows, width, x);
+        const int region = own_region(words[x]);
+        const Normal n = cell_normal(moving, p, fixed[x], region, distances[x], window_of(sums),
+                                     unit, tolerance, weights);
+        const float own = region == regions[x] ? 1.0f : 0.0f;
+        store_normal(values, width, x, own, n);
+    }
+}
+
+// A row of cells: for every voxel of a fine row the value of its cell.
+template <typename Value>
+void spread_row(const Value* cells, const Cells& all, int width, Value* row) {
+    for (int cx = 0; cx < all.grid.width; ++cx) {
+        const int end = cell_end(cx, all.grid.width, all.factor_x, width);
+        for (int x = cell_begin(cx, all.factor_x); x < end; ++x) row[x] = cells[cx];
+    }
+}
+
+// The other way round: adds a fine row to the cells it lies in.
+void gather_row(const float* row, const Cells& all, int width, float* sums) {
+    for (int cx = 0; cx < all.grid.width; ++cx) {
+        const int end = cell_end(cx, all.grid.width, all.factor_x, width);
+        for (int x = cell_begin(cx, all.factor_x); x < end; ++x) sums[cx] += row[x];
+    }
+}
+
+// For each row of cells: begin(cell row) once, then values(fine row, to fill) for every fine row in
+// it; the cells' sums of these go to `result`.
+template <int CHANNELS, typename Begin, typename Values>
+void sum_rows(const Cells& cells, Grid grid, float* result, const Begin& begin,
+              const Values& values) {
+    const int width = grid.width;
+    const int64 count = voxels_of(cells.grid), across = cells.grid.width;
+    parallel_ranges((int64)cells.grid.depth * cells.grid.height, 1, [&](int64 row, int64) {
+        const int cz = (int)(row / cells.grid.height), cy = (int)(row % cells.grid.height);
+        std::vector<float> fine((size_t)CHANNELS * width), sums((size_t)CHANNELS * across, 0.0f);
+        auto room = begin(row * across);
+        const int z_end = cell_end(cz, cells.grid.depth, cells.factor_z, grid.depth);
+        const int y_end = cell_end(cy, cells.grid.height, cells.factor_y, grid.height);
+        for (int z = cell_begin(cz, cells.factor_z); z < z_end; ++z) {
+            for (int y = cell_begin(cy, cells.factor_y); y < y_end; ++y) {
+                values(row_of((int64)z * grid.height + y, grid), room, fine.data());
+                for (int c = 0; c < CHANNELS; ++c) {
+                    gather_row(fine.data() + (int64)c * width, cells, width,
+                               sums.data() + c * across);
+                }
+            }
+        }
+        for (int c = 0; c < CHANNELS; ++c) {
+            for (int64 cx = 0; cx < across; ++cx) {
+                result[c * count + row * across + cx] = cell_share(cells) * sums[c * across + cx];
+            }
+        }
+    });
+}
+
+// What a row of cells lends to the fine rows in it.
+struct Lent {
+    std::vector<int> regions;
+    std::vector<float> windows, positions;
+};
+
+}  // namespace
+
+void cell_windows(int64, const float* moving, int moving_depth, int moving_height,
+                  int moving_width, Affine affine, const float* fixed, const int* words,
+                  const float* displacement, int depth, int height, int width, const int* regions,
+                  int cell_depth, int cell_height, int cell_width, int factor_z, int factor_y,
+                  int factor_x, float* sums) {
+    const Grid grid = {depth, height, width};
+    const Grid seen = {moving_depth, moving_height, moving_width};
+    const Cells cells = {{cell_depth, cell_height, cell_width}, factor_z, factor_y, factor_x};
+    const Way way = {seen, grid, displacement, affine};
+    sum_rows<WINDOW_CHANNELS>(
+        cells, grid, sums,
+        [&](int64 first) {
+            Lent lent{std::vector<int>(width), {}, std::vector<float>((size_t)3 * width)};
+            spread_row(regions + first, cells, width, lent.regions.data());
+            return lent;
+        },
+        [&](const Row& r, Lent& lent, float* values) {
+            row_positions(way, displacement, r, lent.positions.data());
+            window_row(moving, seen, lent.positions.data(), fixed + r.begin, words + r.begin,
+                       lent.regions.data(), width, values);
+        });
+}
+
+void cell_normals(int64 size, const float* moving, const int* moving_words,
+                  const float* moving_distances, int moving_depth, int moving_height,
+                  int moving_width, Affine affine, const float* fixed, const int* words,
+                  const float* distances, const float* displacement, int depth, int height,
+                  int width, float unit_z, float unit_y, float unit_x, float margin, float slack,
+                  float rest, float beyond, float image_weight, float outline_weight, float floor,
+                  const float* windows, const int* regions, int cell_depth, int cell_height,
+                  int cell_width, int factor_z, int factor_y, int factor_x, float* normals) {
+    const Grid grid = {depth, height, width};
+    const MovingSide side = {moving, moving_words, moving_distances,
+                             {moving_depth, moving_height, moving_width}, affine};
+    const Cells cells = {{cell_depth, cell_height, cell_width}, factor_z, factor_y, factor_x};
+    const Way way = {side.grid, grid, displacement, affine};
+    const Vector unit = make_vector(unit_z, unit_y, unit_x);
+    const Tolerance tolerance = {margin, slack, rest, beyond};
+    const EquationWeights weights = {image_weight, outline_weight, floor};
+    sum_rows<9>(
+        cells, grid, normals,
+        [&](int64 first) {
+            Lent lent{std::vector<int>(width), std::vector<float>((size_t)WINDOW_CHANNELS * width),
+                      std::vector<float>((size_t)3 * width)};
+            spread_row(regions + first, cells, width, lent.regions.data());
+            for (int c = 0; c < WINDOW_CHANNELS; ++c) {
+                spread_row(windows + c * size + first, cells, width,
+                           lent.windows.data() + (int64)c * width);
+            }
+            return lent;
+        },
+        [&](const Row& r, Lent& lent, float* values) {
+            row_positions(way, displacement, r, lent.positions.data());
+            normal_row(side, lent.positions.data(), fixed + r.begin, words + r.begin,
+                       distances + r.begin, lent.windows.data(), lent.regions.data(), unit,
+                       tolerance, weights, width, values);
+        });
+}
+
+}  // namespace segreg
