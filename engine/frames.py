@@ -40,7 +40,8 @@ class Frame:
 
     def cut(self, array: Array) -> Array:
         """What of an array (..., D, H, W) lies in the frame, as an array of its own."""
-        return array_module(array).ascontiguousarray(array[(..., *self._box)])
+        index = (..., *self._box)
+        return array_module(array).ascontiguousarray(array[index])
 
     def shift(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """A map (3, 4) from the grid's voxels, from those of the frame."""
@@ -63,4 +64,5 @@ class Frame:
                 weights = np.minimum(weights, ramp[::-1])
             along = weights.reshape([-1 if a == axis else 1 for a in range(3)])
             change *= xp.asarray(along.astype(np.float32))
-        field[(slice(None), *self._box)] += change
+        index = (..., *self._box)
+        field[index] += change

@@ -276,7 +276,8 @@ def cell_normals(
         np.minimum(np.arange(length) // factor, count - 1)
         for length, factor, count in zip(fixed[1].shape, factors, regions.shape, strict=True)
     ))  # fmt: skip
-    sums = windows.astype(np.float64)[(slice(None), *at)]
+    index = (slice(None), *at)
+    sums = windows.astype(np.float64)[index]
     means = np.where(sums[0] > 1e-6, sums[1:] / np.maximum(sums[0], 1e-6), 0)
     normals = form_normals(
         fixed[0], means[:2], matches, means[2:], image=image, outline=outline, floor=floor
