@@ -15,6 +15,7 @@ from models.cardiac.patients import Frame
 
 SPACING = 1.5  # mm in plane; slices stay where they are
 SIDE = 112  # cells of a patch in plane
+ANYWHERE = 0.3  # share of the patches that do not lie about the heart
 
 
 def make_patch(
@@ -44,12 +45,14 @@ def _sample_points(rng: torch.Generator, frame: Frame, slices: int) -> torch.Ten
     offsets = torch.stack(torch.meshgrid(axis, axis, indexing="ij"))  # mm, (y, x)
     offsets = offsets + _bend(rng)
     offsets = (_turn(rng) @ offsets.flatten(1)).view_as(offsets)
-    shift = (torch.rand(2, generator=rng) * 2 - 1) * SIDE * SPACING * 0.2
+    size = torch.tensor(frame.image.shape[1:])
+    middle = heart * spacing + (torch.rand(2, generator=rng) * 2 - 1) * SIDE * SPACING * 0.2
+    if _chance(rng, ANYWHERE):
+        middle = torch.rand(2, generator=rng) * size * spacing
     # Each slice is a breath-hold of its own.
     breaths = torch.randn(slices, 2, generator=rng) * 1.0 * _chance(rng, 0.3)
-    millimetres = offsets + (heart * spacing + shift)[:, None, None]
+    millimetres = offsets + middle[:, None, None]
     moved = millimetres + breaths[:, :, None, None]
-    size = torch.tensor(frame.image.shape[1:])
     voxels = moved / spacing[:, None, None]
     return ((2 * voxels + 1) / size[:, None, None] - 1).movedim(1, -1).flip(-1)
 
