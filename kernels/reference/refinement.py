@@ -238,7 +238,8 @@ def _cell_sums(values: Array, words: Array, regions: Array, factors: Any) -> Arr
     index = tuple(np.broadcast_to(a, words.shape) for a in at)
     for total, value in zip(sums, values, strict=True):
         np.add.at(total, index, own * value)
-    return sums / np.prod(factors)
+    means: Array = sums / np.prod(factors)
+    return means
 
 
 def cell_windows(
