@@ -136,7 +136,7 @@ def measure_backend(
         host = []
         for _ in range(WARMUP + options.repeats):
             start = time.perf_counter()
-            engine.register(*volumes)
+            engine.register(*volumes, refine="off")
             # Reading is checking here, for the volumes are in memory: it is left out.
             host.append(1000 * (time.perf_counter() - start - watches[-1].seconds["read"]))
     rows, host = [watch.milliseconds() for watch in watches[WARMUP:]], host[WARMUP:]
@@ -182,7 +182,7 @@ def find_floors(
     machine.launch = counted  # type: ignore[method-assign]
     engine.backend.infer = shown
     try:
-        engine.register(*volumes)
+        engine.register(*volumes, refine="off")
     finally:
         del machine.launch, engine.backend.infer
     if "gb_per_s" in copy:
@@ -224,7 +224,7 @@ def measure_parity(
     cases = []
     with Engine(options.package, backend="onnxruntime") as host:
         for pair, sides in parity_pairs(volumes, options):
-            found, expected = engine.register(*sides), host.register(*sides)
+            found, expected = (one.register(*sides, refine="off") for one in (engine, host))
             difference = found.displacement.displacement - expected.displacement.displacement
             distance = np.sqrt((difference.astype(np.float64) ** 2).sum(axis=0))
             worst = float(distance.max())

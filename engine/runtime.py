@@ -177,7 +177,7 @@ class Engine:
         interpolation: str = "linear",
         blend: BlendPairs | None = None,
         blend_mm: float = BLEND_MM,
-        refine: Refine = OFF,
+        refine: Refine | None = None,
         background: str = BODY,
         repair: bool = True,
         thresholds: Thresholds | None = None,
@@ -205,9 +205,10 @@ class Engine:
             ``[("left lobe", "right lobe"), (3, "background")]``, or "all" for every two regions.
             None lets regions slide along each other. It costs overlap; see ``engine.seams``.
         blend_mm : how far from the border.
-        refine : {"off", "auto"} or iterations
+        refine : {"off", "auto"} or iterations, optional
             Take the network's field to the images' own resolution, by their texture and the
-            outlines; "auto" decides by what the texture says. See ``engine.refinement``.
+            outlines; "auto" decides by what the texture says. What the package asks for if left
+            out, and "off" if it does not say. See ``engine.refinement``.
         background : {"body", "regions"}
             What carries the background far from the labels: the body, found in the images and
             registered as one more region, or the labels alone, as always where a larger region
@@ -229,7 +230,8 @@ class Engine:
                 f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, "
                 f"got {interpolation!r}."
             )
-        refine, labels_dice = check_refine(refine), check_labels_dice(labels_dice)
+        asked = self.package.settings.get("refine", OFF) if refine is None else refine
+        refine, labels_dice = check_refine(asked), check_labels_dice(labels_dice)
         background = check_background(background)
         watch = self.stopwatch()
         with watch.stage("read"):

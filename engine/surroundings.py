@@ -28,6 +28,7 @@ FloatArray = NDArray[np.float32]
 
 REGIONS = "regions"
 BACKGROUNDS = (BODY, REGIONS)
+FULL = 0.75  # share of the body that labels fill, from which on little is left to carry
 CELLS = 64  # per axis, on which the distance to the labels is found
 # Millimetres of the way from the one map to the other, per millimetre between them (root of the
 # mean square): the blend's steepest slope is 1.5 over the way, so it hardly halves any length.
@@ -67,12 +68,17 @@ def find_bodies(
     return {"moving body": found[0].array, "fixed body": found[1].array}, []
 
 
-def plan_body(plan: RegionPlan, moving: Array, fixed: Array) -> RegionPlan:
-    """The plan of the bodies (D, H, W) on the images of ``plan``, as one region by moments."""
+def plan_body(plan: RegionPlan, moving: Array, fixed: Array) -> RegionPlan | None:
+    """The plan of the bodies (D, H, W) on the images of ``plan``, as one region by moments.
+
+    None where labels fill the fixed body.
+    """
     there, here = (
         Side.measure(side.image, body.astype(np.int32), 1, side.affine).union()
         for side, body in ((plan.moving, moving), (plan.fixed, fixed))
     )
+    if plan.fixed.stats.voxels[1:].sum() > FULL * here.stats.voxels[1:].sum():
+        return None
     return replace(plan_regions(there, here), names=(BODY,))
 
 

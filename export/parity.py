@@ -195,7 +195,7 @@ def _register_with_torch(
     """Register the pair with the trained network; gives the regions it was shown."""
     backend = TorchBackend(adapter)
     with Engine(package.folder, backend=backend) as engine:
-        quality = engine.register(*sides).quality
+        quality = engine.register(*sides, refine="off").quality
     parity.pair["torch"] = {
         "dice_before": round(quality.dice_before, 5),
         "dice": round(quality.dice, 5),
@@ -241,7 +241,7 @@ def _compare_results(
     name, wanted = f"{backend.name} ({backend.precision})", parity.pair["torch"]
     try:
         with Engine(package.folder, backend=backend) as engine:
-            quality = engine.register(*sides).quality
+            quality = engine.register(*sides, refine="off").quality
     except BackendError as error:
         parity.faults.append(f"{name} on the pair: {error}")
         return

@@ -56,7 +56,7 @@ def write_tiny_package(folder: Path, network: onnx.ModelProto, **settings: Any) 
     metadata = json.loads((ROOT / "models/shapes/configs/metadata.json").read_text())
     metadata.update(name="tiny", version="0.1.0", description="A network for tests")
     metadata["segreg"].pop("variants", None)  # those of another network
-    block = {**metadata["segreg"], "canvas": [16], "passes": 1, **settings}
+    block = {**metadata["segreg"], "canvas": [16], "passes": 1, "refine": None, **settings}
     metadata["segreg"] = {key: value for key, value in block.items() if value is not None}
     (folder / "configs/metadata.json").write_text(json.dumps(metadata))
     (folder / "models/registration.onnx").write_bytes(network.SerializeToString())

@@ -9,7 +9,9 @@ from scipy import ndimage
 from segreg.engine.errors import InputError
 from segreg.engine.refinement import Refinement, check_refine, refine_displacement
 from segreg.engine.regions import RegionPlan, Side, plan_regions
+from segreg.engine.runtime import Engine
 from segreg.kernels import jacobian_determinant, warp, warp_labels
+from tests.engine.pairs import volumes
 
 SPACING = (np.ones(3), np.ones(3))
 TO_MOVING = np.eye(3, 4)
@@ -125,6 +127,25 @@ def test_off_changes_nothing():
     np.testing.assert_array_equal(field, 0)
     assert done == Refinement()
     assert done.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("of_package", "asked", "done"),
+    [("auto", None, "auto"), (None, None, "off"), ("auto", "off", "off"), ("off", 3, 3)],
+)
+def test_the_package_says_unless_the_user_does(
+    build_package, small_phantom, of_package, asked, done
+):
+    package = build_package(refine=of_package)
+    with Engine(package) as engine:
+        result = engine.register(*volumes(small_phantom), refine=asked)
+    assert result.provenance.refine == result.refinement.requested == done
+
+
+def test_packages_that_come_with_it_are_refined(small_phantom):
+    with Engine("shapes") as engine:
+        result = engine.register(*volumes(small_phantom))
+    assert result.provenance.refine == "auto"
 
 
 def test_iterations_are_those_asked_for():

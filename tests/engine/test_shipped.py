@@ -57,10 +57,10 @@ def test_is_better_than_moment_matching(shapes: Engine, phantom: Phantom) -> Non
 
 
 def test_refinement_brings_the_rest(shapes: Engine, result: Result, phantom: Phantom) -> None:
-    refined = shapes.register(*volumes(phantom), refine="auto")
-    errors = [endpoint_error(r.displacement, phantom).mean_voxels for r in (refined, result)]
+    plain = shapes.register(*volumes(phantom), refine="off")
+    errors = [endpoint_error(r.displacement, phantom).mean_voxels for r in (result, plain)]
     assert errors[0] < 0.7 * errors[1]
-    assert refined.quality.dice > result.quality.dice
+    assert result.quality.dice > plain.quality.dice
 
 
 def test_identical_sides_stay(shapes: Engine, phantom: Phantom) -> None:

@@ -115,6 +115,15 @@ def test_bodies_become_one_region_by_moments() -> None:
     assert body.name_of(0) == "body"
 
 
+def test_labels_that_fill_the_body_need_none() -> None:
+    body = ellipsoid((14, 30, 30), (9, 20, 16)).astype(np.uint8)
+    for share, needed in ((0.8, True), (1.0, False)):
+        inner = ellipsoid((14, 30, 30), tuple(share * n for n in (9, 20, 16))).astype(np.int32)
+        image = np.zeros(SHAPE, np.float32)
+        side = Side.measure(image, inner, 1, np.eye(4))
+        assert (plan_body(plan_regions(side, side), body, body) is not None) == needed
+
+
 def test_an_image_without_a_body_is_said(tiny_package: Path) -> None:
     moving, fixed, *labels = pair()
     even = replace(fixed, array=np.full(SHAPE, 7, np.float32), name="even")

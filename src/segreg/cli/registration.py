@@ -68,12 +68,13 @@ def register(
         float | None, typer.Option(help="How far from their border regions blend (2 mm).")
     ] = None,
     refine: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="off|auto|N",
-            help="Refine the field by texture and outlines: off, auto, or N iterations a level.",
+            help="Refine the field by texture and outlines: off, auto, or N iterations a level; "
+            "else what the package asks for.",
         ),
-    ] = "off",
+    ] = None,
     background: Annotated[
         Literal["body", "regions"],
         typer.Option(
@@ -114,7 +115,7 @@ def register(
 
     thresholds = options.make_thresholds(min_dice, max_distance, max_folding)
     selected = options.parse_labels(labels)
-    refinement = options.parse_refine(refine)
+    refinement = None if refine is None else options.parse_refine(refine)
     blended = options.parse_pairs(blend)
     names = read_label_names(label_names) if label_names else None
     grouped = read_groups(groups, names) if groups else None
