@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.memory import growth_mib
-from benchmarks.operations import OPERATIONS, Arguments, Operation, Shape
+from benchmarks.operation import Arguments, Operation, Shape
+from benchmarks.operations import OPERATIONS
 from benchmarks.outside import OUTSIDE, Array, Outside, Run, values
 from benchmarks.record import write_record
 from benchmarks.samples import describe_bar, judge_bar, summarise

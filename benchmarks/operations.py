@@ -5,155 +5,23 @@ The same table serves NumPy and CuPy, so every operation has the same inputs on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import refinement_operations
+from benchmarks.operation import Arguments, Buffers, Operation, Shape
+from benchmarks.refinement_operations import REFINEMENT
+from benchmarks.volumes import (
+    OCTANTS,
+    along,
+    corner,
+    displacement,
+    half,
+    image,
+    near,
+    octant,
+    regions,
+)
 from segreg import kernels
-from segreg.kernels import reference
-
-Shape = tuple[int, int, int]
-Arguments = dict[str, Any]
-Buffers = dict[str, tuple[tuple[int, ...], str]]
-
-OCTANTS = 8
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One function of ``segreg.kernels`` with one set of options, for volumes of any shape."""
-
-    id: str
-    function: str
-    inputs: Callable[[Shape], Arguments]
-    """Keyword arguments for a volume of this shape; arrays in NumPy."""
-    buffers: Callable[[Shape], Buffers] = lambda shape: {}
-    """Shape and dtype of what the operation writes to, by keyword; "scratch" moves no byte that
-    must move."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    prepared: Callable[[Arguments], Arguments] = lambda arguments: arguments
-    """What is made of the inputs where they lie, before the operation."""
-    rounds: Callable[[Arguments], int] = lambda arguments: 1
-    """How often everything must be read and written."""
-    margin: Callable[[Shape], int] | None = None
-    """How far away the voxels lie that one voxel depends on; None where it may depend on all."""
-    waits: bool = False
-    """Whether it counts on the host or has no buffers, so that no graph can hold it."""
-    tolerance: float = 1e-3
-    """Largest absolute difference to the reference that counts as right."""
-    ties: float = 0.0
-    """Share of the values in which rounding may turn a choice between two."""
-
-    def arguments(self, xp: Any, shape: Shape) -> Arguments:
-        """Keyword arguments with their arrays, tables and buffers in ``xp``: NumPy or CuPy."""
-        given = self.prepared({n: _moved(xp, value) for n, value in self.inputs(shape).items()})
-        return {**given, **self.options, **self.empty_buffers(xp, shape)}
-
-    def empty_buffers(self, xp: Any, shape: Shape) -> Arguments:
-        return {name: xp.empty(*form) for name, form in self.buffers(shape).items()}
-
-    def call(self, arguments: Arguments) -> Any:
-        """The result: an array, a tuple of arrays or, on the host, a table."""
-        return getattr(kernels, self.function)(**arguments)
-
-    def expected(self, arguments: Arguments) -> Any:
-        """What ``segreg.kernels.reference`` makes of the unprepared arguments, all in NumPy."""
-        written = ("out", "scratch", "residual")
-        given = {name: value for name, value in arguments.items() if name not in written}
-        return getattr(reference, self.function)(**given)
-
-    def compare(self, ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[float, bool]:
-        """Largest difference, ties aside, and whether it is small enough."""
-        difference = np.abs(ours.astype(np.float64) - theirs)
-        wrong = ~(difference <= self.tolerance)  # NaN is wrong
-        right = np.count_nonzero(wrong) <= self.ties * difference.size
-        if right:
-            difference = difference[~wrong]
-        return float(difference.max(initial=0.0)), bool(right)
-
-    def moved_bytes(self, arguments: Arguments) -> int:
-        """Bytes that must move: every input read once and every result written once a round."""
-        given = {name: value for name, value in arguments.items() if name != "scratch"}
-        return self.rounds(arguments) * sum(int(a.nbytes) for a in _arrays(given.values()))
-
-
-def parts(result: Any) -> list[Any]:
-    """The arrays of a result, whatever holds them."""
-    if is_dataclass(result):
-        return [getattr(result, f.name) for f in fields(result)]
-    if isinstance(result, tuple):
-        return [array for entry in result for array in parts(entry)]
-    return [result if hasattr(result, "dtype") else np.asarray(result)]
-
-
-def _moved(xp: Any, value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_moved(xp, part) for part in value)
-    return xp.asarray(value) if isinstance(value, np.ndarray) else value
-
-
-def _arrays(values: Any) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, tuple):
-            yield from _arrays(value)
-        elif isinstance(value, kernels.RegionShapes):
-            yield value.bytes
-        elif hasattr(value, "nbytes"):
-            yield value
-
-
-def image(shape: Shape) -> NDArray[np.float32]:
-    """(D, H, W) noise: nothing about it is easy to guess."""
-    return np.random.default_rng(1).standard_normal(shape, np.float32)
-
-
-def reach(shape: Shape) -> float:
-    """Voxels that a field moves at most: the same share of a volume of any size."""
-    return 0.02 * min(shape)
-
-
-def displacement(shape: Shape, size: float = 1.0, batch: int = 1) -> NDArray[np.float32]:
-    """(batch, 3, D, H, W) slow waves, as a registration yields them, of ``size`` times reach."""
-    turns = [np.linspace(0, 6, n, dtype=np.float32) for n in shape]
-    z, y, x = (turn.reshape(_along(axis)) for axis, turn in enumerate(turns))
-    waves = (np.sin(z + 0.3) * np.cos(y) * np.cos(x), np.cos(z) * np.sin(y) * np.cos(x + 0.7),
-             np.cos(z + 0.5) * np.cos(y) * np.sin(x))  # fmt: skip
-    stacked = np.stack([size * reach(shape) * wave for wave in waves])
-    return np.ascontiguousarray(np.broadcast_to(stacked, (batch, *stacked.shape)))
-
-
-def _half(shape: Shape) -> Shape:
-    depth, height, width = (max(1, n // 2) for n in shape)
-    return depth, height, width
-
-
-def _along(axis: int) -> tuple[int, ...]:
-    return tuple(-1 if a == axis else 1 for a in range(3))
-
-
-def _corner(k: int, shape: Shape) -> NDArray[np.intp]:
-    """First voxel of octant k."""
-    return np.array([(k >> (2 - axis) & 1) * (n // 2) for axis, n in enumerate(shape)])
-
-
-def _box(k: int, shape: Shape) -> tuple[slice, ...]:
-    """Octant k."""
-    pairs = zip(_corner(k, shape), _half(shape), strict=True)
-    return tuple(slice(first, first + length) for first, length in pairs)
-
-
-def regions(shape: Shape) -> NDArray[np.int32]:
-    """(D, H, W) an ellipsoid in each octant, numbered 1 to 8, in a background of 0."""
-    numbers = np.zeros(shape, np.int32)
-    half = _half(shape)
-    ball = sum(((np.arange(n) + 0.5) / n - 0.5).reshape(_along(a)) ** 2 for a, n in enumerate(half))
-    for k in range(OCTANTS):
-        numbers[_box(k, shape)][ball < 0.16] = k + 1
-    return numbers
 
 
 def _cells(shape: Shape) -> int:
@@ -166,7 +34,7 @@ def _canvases(shape: Shape, side: int) -> tuple[NDArray[np.float32], NDArray[np.
     scale = 2 * side / np.array(shape, float)
     to_cell, to_voxel = np.zeros((2, OCTANTS, 3, 4), np.float32)
     for k in range(OCTANTS):
-        offset = (0.5 - _corner(k, shape)) * scale - 0.5
+        offset = (0.5 - corner(k, shape)) * scale - 0.5
         to_cell[k] = np.column_stack([np.diag(scale), offset])
         to_voxel[k] = np.column_stack([np.diag(1 / scale), -offset / scale])
     return to_cell, to_voxel
@@ -175,7 +43,7 @@ def _canvases(shape: Shape, side: int) -> tuple[NDArray[np.float32], NDArray[np.
 def _masks(shape: Shape) -> NDArray[np.uint8]:
     """(8, D/2, H/2, W/2) the ellipsoid of each octant, on its own canvas."""
     numbers = regions(shape)
-    masks = [numbers[_box(k, shape)] == k + 1 for k in range(OCTANTS)]
+    masks = [numbers[octant(k, shape)] == k + 1 for k in range(OCTANTS)]
     return np.stack(masks).astype(np.uint8)
 
 
@@ -190,7 +58,7 @@ def _fusion(shape: Shape) -> Arguments:
     cells = (side, side, side)
     # The ellipsoids again, as the distance from a ball of cells: cheap at any size.
     steps = np.arange(side) + 0.5 - side / 2
-    away = np.sqrt(sum(steps.reshape(_along(axis)) ** 2 for axis in range(3)))
+    away = np.sqrt(sum(steps.reshape(along(axis)) ** 2 for axis in range(3)))
     distances = np.maximum(0, away - 0.4 * side) * spacing.mean()
     ratio = np.array([side / n for n in shape], np.float32)
     coarse = np.column_stack([np.diag(ratio), 0.5 * ratio - 0.5])
@@ -267,23 +135,19 @@ def _canvas_buffer(shape: Shape) -> Buffers:
 
 
 def _mask_buffers(shape: Shape) -> Buffers:
-    form = ((OCTANTS, *_half(shape)), "float32")
+    form = ((OCTANTS, *half(shape)), "float32")
     return {"out": form, "scratch": form}
 
 
-def _near(shape: Shape) -> int:
-    return int(reach(shape)) + 2
-
-
 OPERATIONS = (
-    Operation("warp/linear", "warp", _warp_inputs, _image_buffer, margin=_near),
+    Operation("warp/linear", "warp", _warp_inputs, _image_buffer, margin=near),
     Operation(
         "warp/nearest",
         "warp",
         _warp_inputs,
         _image_buffer,
         {"mode": "nearest"},
-        margin=_near,
+        margin=near,
         ties=1e-4,
     ),
     Operation(
@@ -291,7 +155,7 @@ OPERATIONS = (
         "warp_labels",
         lambda shape: {"labels": regions(shape), "displacement": displacement(shape)},
         lambda shape: {"out": (shape, "int32")},
-        margin=_near,
+        margin=near,
         ties=1e-4,
     ),
     Operation("overlap", "overlap", _pair, options={"count": OCTANTS}, ties=1e-4, waits=True),
@@ -300,7 +164,7 @@ OPERATIONS = (
         "compose",
         lambda shape: {"first": displacement(shape), "second": displacement(shape, 0.5)},
         _field_buffer,
-        margin=_near,
+        margin=near,
     ),
     Operation(
         "integrate/7",
@@ -309,7 +173,7 @@ OPERATIONS = (
         lambda shape: {**_field_buffer(shape), "scratch": ((1, 3, *shape), "float32")},
         {"steps": 7},
         rounds=lambda arguments: int(arguments["steps"]),
-        margin=lambda shape: 2 * _near(shape),
+        margin=lambda shape: 2 * near(shape),
     ),
     Operation(
         "jacobian_determinant",
@@ -323,13 +187,13 @@ OPERATIONS = (
         "invert",
         lambda shape: {"displacement": displacement(shape)},
         lambda shape: {**_field_buffer(shape), "residual": (shape, "float32")},
-        margin=_near,
+        margin=near,
     ),
     Operation(
         "resample_field",
         "resample_field",
         lambda shape: {
-            "field": displacement(_half(shape)),
+            "field": displacement(half(shape)),
             "shape": shape,
         },
         _field_buffer,
@@ -396,52 +260,7 @@ OPERATIONS = (
         _warp_inputs,
         _image_buffer,
         {"mode": "cubic", "prefiltered": True},
-        margin=lambda shape: _near(shape) + 2,
+        margin=lambda shape: near(shape) + 2,
     ),
-    Operation(
-        "find_borders",
-        "find_borders",
-        lambda shape: {"regions": regions(shape)},
-        options={"farthest": refinement_operations.FARTHEST},
-        margin=lambda shape: 3,
-        waits=True,
-        ties=0.3,  # of two borders at one distance either may be named
-    ),
-    Operation(
-        "couple",
-        "couple",
-        lambda shape: {"regions": regions(shape), "displacement": displacement(shape)[0]},
-        lambda shape: {"out": ((3, *shape), "float32")},
-        {"slip": 1.0},
-        margin=lambda shape: 1,
-    ),
-    Operation(
-        "smooth_within",
-        "smooth_within",
-        lambda shape: {
-            "volume": displacement(shape)[0],
-            "edges": refinement_operations.edges_of(regions(shape), displacement(shape)),
-        },
-        lambda shape: {"out": ((3, *shape), "float32"), "scratch": ((3, *shape), "float32")},
-        {"sigma": 1.5},
-        margin=lambda shape: 3,
-    ),
-    Operation(
-        "match_sides",
-        "match_sides",
-        lambda shape: refinement_operations.matching_inputs(
-            regions(shape), image(shape), displacement(shape)
-        ),
-        lambda shape: {"out": ((10, *shape), "float32")},
-        margin=_near,
-        ties=1e-2,
-    ),
-    Operation(
-        "form_normals",
-        "form_normals",
-        lambda shape: refinement_operations.normal_inputs(shape, image(shape)),
-        lambda shape: {"out": ((9, *shape), "float32")},
-        margin=lambda shape: 0,
-        tolerance=5e-3,
-    ),
+    *REFINEMENT,
 )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.operations import parts
+from benchmarks.operation import parts
 
 Array = NDArray[Any]
 Arguments = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Inputs of the operations of a refinement, for ``benchmarks.operations``."""
+"""The operations of a refinement that are timed."""
 
 from __future__ import annotations
 
@@ -6,36 +6,143 @@ from typing import Any
 
 import numpy as np
 
-from segreg.kernels import reference
-
-Shape = tuple[int, int, int]
-Arguments = dict[str, Any]
+from benchmarks.operation import Arguments, Buffers, Operation, Shape
+from benchmarks.volumes import displacement, image, near, regions
+from segreg.kernels import BLOCK, reference
 
 FARTHEST = 2.5
+FACTORS = (2, 2, 2)  # voxels of a cell
 
 
-def matching_inputs(regions: Any, image: Any, displacement: Any) -> Arguments:
+def _sides(shape: Shape) -> Arguments:
     """What ``match_sides`` takes: the moving side is the fixed one, two voxels further on."""
-    distances = (0.5 + FARTHEST * (np.abs(image) % 1)).astype(np.float32)
+    texture = image(shape)
+    distances = (0.5 + FARTHEST * (np.abs(texture) % 1)).astype(np.float32)
     sides = []
-    for numbers in (np.roll(regions, 2, axis=2), regions):
+    for numbers in (np.roll(regions(shape), 2, axis=2), regions(shape)):
         others = np.where(numbers, 0, 1 + np.arange(numbers.shape[2]) % 2)
-        sides.append((image, (numbers | others << 16).astype(np.int32), distances))
-    return {"moving": sides[0], "fixed": sides[1], "displacement": displacement[0]}
+        sides.append((texture, (numbers | others << 16).astype(np.int32), distances))
+    return {"moving": sides[0], "fixed": sides[1], "displacement": displacement(shape)[0]}
 
 
-def edges_of(regions: Any, displacement: Any) -> Any:
-    return reference.couple(regions, displacement[0], slip=1.0).astype(np.float32)
+def _edges(shape: Shape) -> Any:
+    return reference.couple(regions(shape), displacement(shape)[0], slip=1.0).astype(np.float32)
 
 
-def normal_inputs(shape: Shape, image: Any) -> Arguments:
+def _windows(shape: Shape) -> Arguments:
     """What ``form_normals`` takes: windows that vary, slopes and errors of noise."""
     random = np.random.default_rng(2)
     means = random.uniform(0, 1, (2, 3, *shape)).astype(np.float32)
     means[:, 1] += 1
     return {
-        "fixed": image,
+        "fixed": image(shape),
         "fixed_means": means[0, :2].copy(),
         "matches": random.standard_normal((10, *shape), np.float32),
         "means": means[1],
     }
+
+
+def _cells(shape: Shape) -> Arguments:
+    """What ``cell_windows`` takes: cells of the regions that their first voxels belong to."""
+    first = tuple(slice(0, -(-n // f) * f, f) for n, f in zip(shape, FACTORS, strict=True))
+    return {**_sides(shape), "regions": np.ascontiguousarray(regions(shape)[first])}
+
+
+def _cells_and_windows(shape: Shape) -> Arguments:
+    given = _cells(shape)
+    windows = np.random.default_rng(3).uniform(0.5, 1, (6, *given["regions"].shape))
+    windows[[2, 4]] += 1  # squares, well above those of the means
+    return {**given, "windows": windows.astype(np.float32)}
+
+
+def _cell_buffer(channels: int) -> Any:
+    def buffers(shape: Shape) -> Buffers:
+        cells = (-(-n // f) for n, f in zip(shape, FACTORS, strict=True))
+        return {"out": ((channels, *cells), "float32")}
+
+    return buffers
+
+
+def _blocks(shape: Shape) -> tuple[int, int, int]:
+    depth, height, width = (-(-n // size) for n, size in zip(shape, BLOCK, strict=True))
+    return depth, height, width
+
+
+REFINEMENT = (
+    Operation(
+        "find_borders",
+        "find_borders",
+        lambda shape: {"regions": regions(shape)},
+        options={"farthest": FARTHEST},
+        margin=lambda shape: 3,
+        waits=True,
+        ties=0.3,  # of two borders at one distance either may be named
+    ),
+    Operation(
+        "couple",
+        "couple",
+        lambda shape: {"regions": regions(shape), "displacement": displacement(shape)[0]},
+        lambda shape: {"out": ((3, *shape), "float32")},
+        {"slip": 1.0},
+        margin=lambda shape: 1,
+    ),
+    Operation(
+        "smooth_within",
+        "smooth_within",
+        lambda shape: {
+            "volume": displacement(shape)[0],
+            "edges": _edges(shape),
+        },
+        lambda shape: {"out": ((3, *shape), "float32"), "scratch": ((3, *shape), "float32")},
+        {"sigma": 1.5},
+        margin=lambda shape: 3,
+    ),
+    Operation(
+        "match_sides",
+        "match_sides",
+        _sides,
+        lambda shape: {"out": ((10, *shape), "float32")},
+        margin=near,
+        ties=1e-2,
+    ),
+    Operation(
+        "form_normals",
+        "form_normals",
+        _windows,
+        lambda shape: {"out": ((9, *shape), "float32")},
+        margin=lambda shape: 0,
+        tolerance=5e-3,
+    ),
+    Operation(
+        "outline_normals",
+        "outline_normals",
+        _sides,
+        lambda shape: {"errors": (shape, "float32"), "out": ((9, *shape), "float32")},
+        margin=near,
+        ties=1e-2,
+    ),
+    Operation(
+        "mark_blocks",
+        "mark_blocks",
+        lambda shape: {"errors": np.abs(image(shape))},
+        lambda shape: {"out": (_blocks(shape), "uint8")},
+        {"rim": 3, "bound": 2.0},
+    ),
+    Operation(
+        "cell_windows",
+        "cell_windows",
+        _cells,
+        _cell_buffer(6),
+        {"factors": FACTORS},
+        ties=1e-2,
+    ),
+    Operation(
+        "cell_normals",
+        "cell_normals",
+        _cells_and_windows,
+        _cell_buffer(9),
+        {"factors": FACTORS},
+        tolerance=5e-3,
+        ties=1e-2,
+    ),
+)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from benchmarks.operations import Arguments, Operation, Shape, parts
+from benchmarks.operation import Arguments, Operation, Shape, parts
 
 WARMUP = 3
 SMALL = ((13, 18, 32), (17, 20, 23))  # rows of a multiple of four voxels, and odd ones

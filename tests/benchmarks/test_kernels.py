@@ -15,7 +15,8 @@ import pytest
 from benchmarks import kernels
 from benchmarks.__main__ import main
 from benchmarks.kernels import compare, describe_case, judge_bars, measure, time_in_turn
-from benchmarks.operations import OPERATIONS, Operation
+from benchmarks.operation import Operation
+from benchmarks.operations import OPERATIONS
 from benchmarks.outside import OUTSIDE, Outside, values
 from segreg.kernels import get_threads, set_threads
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.operations import OPERATIONS, Operation, parts
+from benchmarks.operation import Operation, parts
+from benchmarks.operations import OPERATIONS
 from segreg import kernels
 from segreg.kernels import _launches, _machines, distance_to_mask, jacobian_determinant, reference
 from segreg.kernels._launches import LANES, MOST_BLOCKS, MOST_NARROW, RUN, plan_launch
