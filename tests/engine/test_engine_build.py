@@ -77,6 +77,14 @@ def test_builds_shipped_packages(folder: Path, capability: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
+def test_builds_shipped_segmentation(capability: tuple[int, int]) -> None:
+    path = shipped_packages()["cardiac"] / "models/segmentation.onnx"
+    parsed = parse(path)
+    engine, _ = build_engine(parsed, (8, 96, 128), CudaOptions(), capability=capability)
+    assert len(engine) > 0.5 * path.stat().st_size
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
 def test_builds_what_foreign_networks_hold(
     tmp_path: Path, capability: tuple[int, int]
 ) -> None:

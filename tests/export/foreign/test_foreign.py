@@ -12,10 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from segreg.engine.backends import availability
+from segreg.engine.backends import CudaOptions, availability
+from segreg.engine.backends.engine_build import build_engine, parse_network
 from segreg.engine.errors import BackendError
 from segreg.engine.runtime import Engine
 from segreg.export import export
+from segreg.export.adapter import Adapter
+from segreg.export.graph import write_graph
+from segreg.export.spec import parse_spec
 from tests.export.conftest import IMAGES, MakeSpec
 from tests.export.foreign import released
 from tests.export.networks import NormUNet, Pyramid
@@ -119,3 +123,23 @@ def test_exports_and_registers(
         sentence = rf"{name} lacks GridSample\. .* {engine.backend.name}"
         with pytest.raises(BackendError, match=sentence):
             Engine(package.folder, backend=name)
+
+
+@pytest.mark.parametrize("capability", [(8, 6), (12, 0)], ids=str)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_builds_for_rtx(
+    case: Case, capability: tuple[int, int], make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+    content = make_spec(case.output, **case.network)
+    content["segreg"].update(canvas=[case.cells], integration_steps=4)
+    spec, path = parse_spec(content), tmp_path / "network.onnx"
+    write_graph(
+        Adapter(case.make(), spec), spec.shapes[0], len(spec.channels), path, {},
+        free_space=case.free_space,
+    )  # fmt: skip
+    parsed = parse_network(rtx, path, "tensorrt-rtx")
+    assert sum(layer.kind == "GRID_SAMPLE" for layer in parsed.layers) == case.warps
+    sizes = (case.cells,) * 3
+    engine, _ = build_engine(parsed, sizes, CudaOptions(), capability=capability)
+    assert len(engine) > 10_000
