@@ -19,12 +19,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from segreg.engine.arrays import array_module
 from segreg.engine.errors import InputError
 from segreg.engine.frames import Frame
 from segreg.engine.levels import Level, Source, normalised
 from segreg.engine.quality import dice_of_table
 from segreg.engine.regions import RegionPlan
-from segreg.kernels import overlap
+from segreg.kernels import overlap, warp_labels
 
 FloatArray = NDArray[np.float32]
 Refine: TypeAlias = str | int
@@ -119,7 +120,8 @@ def refine_displacement(
     fixed = Source(frame.cut(fixed.image), frame.cut(fixed.regions))
     start, through = frame.cut(displacement[0]), frame.shift(to_moving)
     field = start.copy()
-    pair = _Pair(fixed, moving, through, spacing, len(plan.maps))
+    filled = int(plan.fixed.stats.voxels[1:].sum()) == plan.fixed.image.size
+    pair = _Pair(fixed, moving, through, spacing, len(plan.maps), filled)
     native = pair.level(1)
     before, overlapped = native.measure(field), pair.dice(field)
     steps, reason = _Iterations(), f"squared local correlation {before.similarity:.3f}"
@@ -157,22 +159,28 @@ class _Iterations:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Both sides, and how they lie to each other."""
+    """Both sides, and how they lie to each other; ``filled`` if no fixed voxel is background."""
 
     fixed: Source
     moving: Source
     to_moving: NDArray[np.float64]
     spacing: tuple[NDArray[np.float64], NDArray[np.float64]]
     count: int
+    filled: bool
 
     def level(self, coarsening: int) -> Level:
         return Level.make(self.fixed, self.moving, self.to_moving, self.spacing, coarsening)
 
     def dice(self, field: FloatArray) -> float:
-        """Mean Dice of the regions under a displacement (3, D, H, W)."""
-        table = overlap(
-            self.moving.regions, self.fixed.regions, field[None], self.count, affine=self.to_moving
-        )
+        """Mean Dice of the regions under a displacement (3, D, H, W).
+
+        Regions that fill the grid end where the image does: to look beyond is no error then.
+        """
+        moving, fixed = self.moving.regions, self.fixed.regions
+        if self.filled:
+            everywhere = array_module(moving).ones_like(moving)
+            fixed = fixed * warp_labels(everywhere, field[None], affine=self.to_moving)
+        table = overlap(moving, fixed, field[None], self.count, affine=self.to_moving)
         return float(dice_of_table(table).mean())
 
 

@@ -57,10 +57,10 @@ def make_network() -> Any:
 
 @pytest.fixture(scope="session")
 def shapes_spec() -> dict[str, Any]:
-    """The spec of the shipped package, on a canvas of 16 cells, one pass."""
+    """The spec of the shipped package, on a canvas of 16 cells, one pass, not refined."""
     spec = json.loads((ROOT / "models/shapes/spec.json").read_text(encoding="utf-8"))
     spec.update(name="small", version="0.1.0", description="Untrained")
-    spec["segreg"].update(canvas=[16], passes=1)
+    spec["segreg"].update(canvas=[16], passes=1, refine="off")
     spec["network"]["precisions"] = ["float32"]  # what a clock decides is tried in test_variants
     return dict(spec)
 
