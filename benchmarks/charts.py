@@ -23,6 +23,7 @@ NETWORK, REST, MARK = "#0a6cbd", "#e8833a", "#c62f3b"
 STAGE_COLOURS = {
     "read": "#c9ced4",
     "segment": "#5fa8d3",
+    "body": "#b7d9a8",
     "plan": "#8fd0c3",
     "gather": "#3fa58f",
     "infer": NETWORK,

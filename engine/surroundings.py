@@ -28,7 +28,7 @@ FloatArray = NDArray[np.float32]
 
 REGIONS = "regions"
 BACKGROUNDS = (BODY, REGIONS)
-FULL = 0.75  # share of the body that labels fill, from which on little is left to carry
+FULL = 0.5  # share of the body that labels fill, from which on little is left to carry
 CELLS = 64  # per axis, on which the distance to the labels is found
 # Millimetres of the way from the one map to the other, per millimetre between them (root of the
 # mean square): the blend's steepest slope is 1.5 over the way, so it hardly halves any length.

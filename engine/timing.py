@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STAGES = (
-    "read", "segment", "plan", "gather", "infer", "integrate", "background", "fuse", "refine",
-    "repair", "warp", "judge", "write",
+    "read", "segment", "body", "plan", "gather", "infer", "integrate", "background", "fuse",
+    "refine", "repair", "warp", "judge", "write",
 )
 
 
