@@ -132,7 +132,8 @@ def latency_section(record: Record) -> str:
         start = cold["import"] + cold["package"] + cold["network"]
         parts += [
             f"Two brains, {pair['regions']} regions, {shape}; {describe_run(record)}; "
-            f"{len(pair['samples'])} warm requests, not refined. The first request of a fresh process takes "
+            f"{len(pair['samples'])} warm requests, not refined. "
+            "The first request of a fresh process takes "
             f"{cold['total'] / 1000:.2f} s after {start / 1000:.2f} s of starting up; memory peaks "
             f"at {pair['peak_mib']:.0f} MiB.",
             stage_table(pair),
