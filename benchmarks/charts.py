@@ -158,7 +158,8 @@ def draw_stages(record: dict[str, Any]) -> Figure:
     axes.set_xlabel("% of a warm request; numbers are milliseconds")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    handles = [Patch(color=c, label=name) for name, c in STAGE_COLOURS.items()]
+    shown = {name for case in cases for name, _ in stage_rows(case)}
+    handles = [Patch(color=c, label=name) for name, c in STAGE_COLOURS.items() if name in shown]
     axes.legend(
         handles=handles, ncols=len(handles), loc="lower center", bbox_to_anchor=(0.5, 1.0),
         fontsize=9, handlelength=0.9, columnspacing=0.9, handletextpad=0.4,
