@@ -24,7 +24,7 @@ from benchmarks.record import write_record
 from segreg.engine.background import union_plan
 from segreg.engine.batches import RegionBatches
 from segreg.engine.body import BODY, find_body
-from segreg.engine.canvases import Canvases, place_canvases
+from segreg.engine.canvases import Canvases
 from segreg.engine.geometry import apply_map, grid_map
 from segreg.engine.labels import make_scheme
 from segreg.engine.pipeline import Pipeline
@@ -69,11 +69,10 @@ class AffineBackground(Pipeline):
         batches: RegionBatches,
         watch: Stopwatch,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        union, stride = union_plan(plan), self.placement.stride
+        union = union_plan(plan)
         layout = self.placement.lay_out(union)
-        cells = layout.fused_cells(stride)
-        grid = place_canvases(union, layout.fused_boxes(stride), cells)
-        return np.zeros((3, *cells), np.float32), grid.to_field[0], grid.to_voxel[0]
+        still = np.zeros((1, 3, *layout.fused_cells(self.placement.stride)), np.float32)
+        return self.as_background(still, union, layout)
 
 
 def local_correlation(one: NDArray[Any], other: NDArray[Any]) -> Array:

@@ -8,7 +8,8 @@ import numpy as np
 
 from benchmarks.operation import Arguments, Buffers, Operation, Shape
 from benchmarks.volumes import displacement, image, near, regions
-from segreg.kernels import BLOCK, reference
+from segreg.kernels import reference
+from segreg.kernels.blocks import blocks_of
 
 FARTHEST = 2.5
 FACTORS = (2, 2, 2)  # voxels of a cell
@@ -61,11 +62,6 @@ def _cell_buffer(channels: int) -> Any:
         return {"out": ((channels, *cells), "float32")}
 
     return buffers
-
-
-def _blocks(shape: Shape) -> tuple[int, int, int]:
-    depth, height, width = (-(-n // size) for n, size in zip(shape, BLOCK, strict=True))
-    return depth, height, width
 
 
 REFINEMENT = (
@@ -125,7 +121,7 @@ REFINEMENT = (
         "mark_blocks",
         "mark_blocks",
         lambda shape: {"errors": np.abs(image(shape))},
-        lambda shape: {"out": (_blocks(shape), "uint8")},
+        lambda shape: {"out": (blocks_of(shape), "uint8")},
         {"rim": 3, "bound": 2.0},
     ),
     Operation(

@@ -124,22 +124,26 @@ class Pipeline:
             start = place_canvases(union, layout.boxes, shape_of(coarse))
             spacing = spacing_of(plan.fixed.affine)
             field = flow_background(fields, distances, canvases, start, spacing)
-            boxes = layout.fused_boxes(stride)
-            finest = place_canvases(union, boxes, layout.fused_cells(stride))
         field = self._register(
             union, layout, passes, batches, watch, start=field, enough=UNION_ENOUGH
         )
-        return field[0], finest.to_field[0], finest.to_voxel[0]
+        return self.as_background(field, union, layout)
 
     def _body(
         self, body: RegionPlan, passes: int, batches: RegionBatches, watch: Stopwatch
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """The body's map as ``fuse_fields`` takes a background."""
-        layout, stride = self.placement.lay_out(body), self.placement.stride
-        passes = min(passes, BODY_PASSES)
+        layout, passes = self.placement.lay_out(body), min(passes, BODY_PASSES)
         field = self._register(body, layout, passes, batches, watch, enough=UNION_ENOUGH)
+        return self.as_background(field, body, layout)
+
+    def as_background(
+        self, field: FloatArray, union: RegionPlan, layout: Layout
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """A union's field (1, 3, d, h, w) as ``fuse_fields`` takes a background."""
+        stride = self.placement.stride
         boxes, cells = layout.fused_boxes(stride), layout.fused_cells(stride)
-        finest = place_canvases(body, boxes, cells)
+        finest = place_canvases(union, boxes, cells)
         return field[0], finest.to_field[0], finest.to_voxel[0]
 
     def _register(

@@ -81,6 +81,14 @@ def check_volume(name: str, shape: Shape) -> None:
         )
 
 
+def check_spacing(spacing: ArrayLike) -> Array:
+    """Three positive numbers of mm per voxel, as ``check_parameters`` gives them."""
+    steps = check_parameters("spacing", spacing, (3,))
+    if not (steps > 0).all():
+        raise ValueError(f"spacing: expected positive mm per voxel, got {steps.min()} among them.")
+    return steps
+
+
 def check_parameters(name: str, values: ArrayLike, shape: Shape) -> Array:
     """A small table of numbers on the host, as float32, finite, of the given shape.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from segreg.kernels._checks import Shape, check_array, check_count, check_out, check_parameters
+from segreg.kernels._checks import Shape, check_array, check_count, check_out, check_spacing
 from segreg.kernels._machines import Array, Machine, machine_of
 from segreg.kernels._streams import on_stream
 
@@ -82,9 +82,7 @@ def repair_folds(
         freedom = check_array(machine, "freedom", freedom, "B D H W", shape=shape)
         if not bool((freedom >= 0).all()):
             raise ValueError("freedom: expected 0 or more in every voxel, got less or NaN.")
-    steps = check_parameters("spacing", spacing, (3,))
-    if not (steps > 0).all():
-        raise ValueError(f"spacing: expected positive mm per voxel, got {steps.min()} among them.")
+    steps = check_spacing(spacing)
     if not math.isfinite(least):
         raise ValueError(f"least: expected a finite determinant, got {least}.")
     iterations = check_count("iterations", iterations, 0)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from segreg.kernels._checks import check_array, check_out, check_parameters
+from segreg.kernels._checks import check_array, check_out, check_parameters, check_spacing
 from segreg.kernels._machines import Array, machine_of
 from segreg.kernels._streams import on_stream
 from segreg.kernels.blocks import check_blocks
@@ -57,9 +57,7 @@ def find_borders(
             f"regions: expected numbers from 0 to {MOST_REGIONS}, got {int(words.min())} to "
             f"{int(words.max())}. Renumber them with relabel."
         )
-    steps = check_parameters("spacing", spacing, (3,))
-    if not (steps > 0).all():
-        raise ValueError(f"spacing: expected positive mm per voxel, got {steps.min()} among them.")
+    steps = check_spacing(spacing)
     if not (math.isfinite(farthest) and farthest > 0):
         raise ValueError(f"farthest: expected mm above 0, got {farthest}.")
     squares = None

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segreg.kernels import _launches, _machines
+from segreg.kernels import MatchingSide, _launches, _machines, find_borders
 from segreg.kernels._launches import AFFINE
 
 KERNELS = Path(_machines.__file__).parent
@@ -211,6 +211,9 @@ class Target:
     put: Callable[[Any], Any]
     get: Callable[[Any], Any]
 
+    def put_side(self, side: MatchingSide) -> MatchingSide:
+        return MatchingSide(*map(self.put, side))
+
 
 def require_gpu() -> Any:
     """CuPy with a device, or a skip; a failure where the machine promises a GPU."""
@@ -253,6 +256,17 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20250915)
+
+
+@pytest.fixture
+def side(rng: np.random.Generator, random_labels: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes one side (D, H, W) of a refinement, in NumPy."""
+
+    def make(shape: tuple[int, ...], count: int = 3) -> MatchingSide:
+        words, distances = find_borders(random_labels(shape, count), farthest=2.5)
+        return MatchingSide(rng.standard_normal(shape).astype(np.float32), words, distances)
+
+    return make
 
 
 @pytest.fixture

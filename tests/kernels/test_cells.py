@@ -7,7 +7,6 @@ import pytest
 from scipy import ndimage
 
 from segreg.kernels import (
-    MatchingSide,
     cell_normals,
     cell_windows,
     find_borders,
@@ -24,21 +23,6 @@ AFFINE = np.array([[0.9, 0.1, 0, 1], [-0.1, 1.1, 0, 0.5], [0, 0.05, 0.8, 0.3]])
 OPTIONS = {"unit": (1.0, 0.5, 2.0), "slack": 0.4, "rest": 0.2, "beyond": 1.0}
 
 
-@pytest.fixture
-def side(rng, random_labels):
-    """Makes one side (D, H, W) in NumPy."""
-
-    def make(shape):
-        words, distances = find_borders(random_labels(shape, 3), farthest=2.5)
-        return MatchingSide(rng.standard_normal(shape).astype(np.float32), words, distances)
-
-    return make
-
-
-def put(machine, given):
-    return MatchingSide(*map(machine.put, given))
-
-
 def cells_of(side, factors):
     picked = tuple(slice(factor // 2, None, factor) for factor in factors)
     return np.ascontiguousarray(side.words[picked] & 0xFFFF)
@@ -50,7 +34,8 @@ class TestWindows:
         moving, fixed, field = side((8, 10, 12)), side(shape), random_field(shape)[0]
         regions = cells_of(fixed, factors)
         result = cell_windows(
-            put(machine, moving), put(machine, fixed), machine.put(field), machine.put(regions),
+            machine.put_side(moving), machine.put_side(fixed), machine.put(field),
+            machine.put(regions),
             factors, affine=AFFINE,
         )  # fmt: skip
         expected = reference.cell_windows(moving, fixed, field, regions, factors, affine=AFFINE)
@@ -65,7 +50,7 @@ class TestWindows:
         regions = cells_of(sides[1], factors)
         result = machine.get(
             cell_windows(
-                *(put(machine, s) for s in sides), machine.put(field), machine.put(regions), factors
+                *map(machine.put_side, sides), machine.put(field), machine.put(regions), factors
             )
         )
         product = sides[0].image * sides[1].image
@@ -94,7 +79,8 @@ class TestNormals:
         windows[:, 0, 0, 0] = 0  # nothing seen there
         options = {**OPTIONS, "affine": AFFINE, "image": 0.7, "outline": 2.0, "floor": 0.1}
         result = cell_normals(
-            put(machine, moving), put(machine, fixed), machine.put(field), machine.put(windows),
+            machine.put_side(moving), machine.put_side(fixed), machine.put(field),
+            machine.put(windows),
             machine.put(regions), factors, **options,
         )  # fmt: skip
         expected = reference.cell_normals(
@@ -105,7 +91,7 @@ class TestNormals:
 
     def test_cells_of_one_voxel_are_voxels(self, machine, side, rng, random_field):
         shape = (5, 6, 9)
-        moving, fixed = put(machine, side(shape)), put(machine, side(shape))
+        moving, fixed = machine.put_side(side(shape)), machine.put_side(side(shape))
         field = machine.put(random_field(shape)[0])
         means = rng.uniform(0, 1, (5, *shape)).astype(np.float32)
         means[[1, 3]] += 1

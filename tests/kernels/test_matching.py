@@ -21,22 +21,6 @@ SIZES = [(1, 12, 13), (9, 1, 14), (7, 9, 11), (12, 15, 21)]
 sizes = pytest.mark.parametrize("shape", SIZES, ids=str)
 
 
-@pytest.fixture
-def side(rng, random_labels):
-    """Makes one side (D, H, W) in NumPy."""
-
-    def make(shape, count=3):
-        words, distances = find_borders(random_labels(shape, count), farthest=2.5)
-        image = rng.standard_normal(shape).astype(np.float32)
-        return MatchingSide(image, words, distances)
-
-    return make
-
-
-def put(machine, given):
-    return MatchingSide(*map(machine.put, given))
-
-
 class TestMatchSides:
     @sizes
     def test_agrees_with_reference(self, machine, side, random_field, shape):
@@ -44,7 +28,7 @@ class TestMatchSides:
         affine = np.array([[0.9, 0.1, 0, 1], [-0.1, 1.1, 0, 0.5], [0, 0.05, 0.8, 0.3]])
         options = {"affine": affine, "unit": (1.0, 0.5, 2.0), "slack": 0.4, "beyond": 1.0}
         result = match_sides(
-            put(machine, moving), put(machine, fixed), machine.put(field), **options
+            machine.put_side(moving), machine.put_side(fixed), machine.put(field), **options
         )
         expected = reference.match_sides(moving, fixed, field, **options)
         wrong = np.abs(machine.get(result) - expected) > 2e-4
@@ -56,7 +40,7 @@ class TestMatchSides:
         moving, fixed = side(shape), side(shape)
         field = np.full((3, *shape), 0.3, np.float32)
         result = machine.get(
-            match_sides(put(machine, moving), put(machine, fixed), machine.put(field))
+            match_sides(machine.put_side(moving), machine.put_side(fixed), machine.put(field))
         )
         inner = (slice(None), *(slice(1, -2),) * 3)
         for axis in range(3):
@@ -81,7 +65,7 @@ class TestMatchSides:
         ]
         field = np.zeros((3, *fixed.shape), np.float32)
         result = machine.get(
-            match_sides(*(put(machine, s) for s in sides), machine.put(field), slack=0.0)
+            match_sides(*(machine.put_side(s) for s in sides), machine.put(field), slack=0.0)
         )
         error, slope = result[6], result[9]
         for x in (7, 8, 15, 16):
@@ -97,7 +81,7 @@ class TestMatchSides:
             for r in (moving, fixed)
         ]
         result = match_sides(
-            *(put(machine, s) for s in sides), machine.put(np.zeros((3, 4, 4, 8), np.float32))
+            *(machine.put_side(s) for s in sides), machine.put(np.zeros((3, 4, 4, 8), np.float32))
         )
         np.testing.assert_array_equal(machine.get(result)[6:], 0)
 
@@ -111,7 +95,7 @@ class TestMatchSides:
         )
         field = np.zeros((3, *regions.shape), np.float32)
         field[0, :4] = 0.75  # the last slice looks three quarters into the next region
-        given = put(machine, side)
+        given = machine.put_side(side)
         options = {"unit": (1 / 6, 1.0, 1.0), "margin": 0.1}
         result = machine.get(match_sides(given, given, machine.put(field), **options))
         # A quarter of a slice and the margin to go, in lengths, against the slope.
@@ -128,7 +112,7 @@ class TestMatchSides:
         field = np.zeros((3, *regions.shape), np.float32)
         field[0, 0], field[2, :, :, 6] = -0.9, 0.7
         field[1, 4, 0] = -2.0  # out of sight: the region may go on there
-        given = put(machine, side)
+        given = machine.put_side(side)
         result = machine.get(
             match_sides(given, given, machine.put(field), margin=0.1, beyond=1.0)
         )

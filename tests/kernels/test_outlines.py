@@ -8,9 +8,7 @@ from scipy import ndimage
 
 from segreg.kernels import (
     BLOCK,
-    MatchingSide,
     couple,
-    find_borders,
     form_normals,
     mark_blocks,
     match_sides,
@@ -24,21 +22,6 @@ SIZES = [(1, 12, 13), (9, 1, 14), (6, 9, 37), (9, 17, 70)]
 
 sizes = pytest.mark.parametrize("shape", SIZES, ids=str)
 OPTIONS = {"unit": (1.0, 0.5, 2.0), "slack": 0.4, "rest": 0.2, "beyond": 1.0}
-
-
-@pytest.fixture
-def side(rng, random_labels):
-    """Makes one side (D, H, W) in NumPy."""
-
-    def make(shape):
-        words, distances = find_borders(random_labels(shape, 3), farthest=2.5)
-        return MatchingSide(rng.standard_normal(shape).astype(np.float32), words, distances)
-
-    return make
-
-
-def put(machine, given):
-    return MatchingSide(*map(machine.put, given))
 
 
 def some_blocks(rng, shape):
@@ -58,7 +41,7 @@ class TestOutlineNormals:
         affine = np.array([[0.9, 0.1, 0, 1], [-0.1, 1.1, 0, 0.5], [0, 0.05, 0.8, 0.3]])
         options = {**OPTIONS, "affine": affine, "weight": 3.0}
         results = outline_normals(
-            put(machine, moving), put(machine, fixed), machine.put(field), **options
+            machine.put_side(moving), machine.put_side(fixed), machine.put(field), **options
         )
         expected = reference.outline_normals(moving, fixed, field, **options)
         for result, wanted in zip(results, expected, strict=True):
@@ -67,7 +50,7 @@ class TestOutlineNormals:
 
     @sizes
     def test_is_matching_without_the_image(self, machine, side, random_field, shape):
-        moving, fixed = put(machine, side((8, 10, 12))), put(machine, side(shape))
+        moving, fixed = machine.put_side(side((8, 10, 12))), machine.put_side(side(shape))
         field = machine.put(random_field(shape)[0])
         matches = match_sides(moving, fixed, field, **OPTIONS)
         nothing = machine.put(np.zeros((3, *shape), np.float32))
@@ -82,7 +65,7 @@ class TestOutlineNormals:
 
     def test_other_blocks_stay(self, machine, side, rng, random_field):
         shape = (9, 17, 70)
-        moving, fixed = put(machine, side((8, 10, 12))), put(machine, side(shape))
+        moving, fixed = machine.put_side(side((8, 10, 12))), machine.put_side(side(shape))
         field = machine.put(random_field(shape)[0])
         marks, inside = some_blocks(rng, shape)
         whole = [machine.get(a) for a in outline_normals(moving, fixed, field, **OPTIONS)]
