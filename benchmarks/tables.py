@@ -69,7 +69,7 @@ def describe_run(record: Record) -> str:
 def accuracy_section(record: Record) -> str:
     last = "after refinement" if _has_refined(record) else "after all passes"
     words = (
-        f"Dice, {describe_run(record)}; the last five columns {last}, seconds are the "
+        f"Dice, {describe_run(record)}; the last six columns {last}, seconds are the "
         "median of computing, warm."
     )
     return f"{words}\n\n{accuracy_table(record)}"
@@ -86,7 +86,8 @@ def accuracy_table(record: Record) -> str:
     )
     kinds += [REFINED] if _has_refined(record) else []
     head = ["data", "pairs", "before", *(_passes(kind) for kind in kinds)]
-    head += ["HD95 mm", "folded inside", "folded at seams", "SD log J", "seconds"]
+    head += ["HD95 mm", "folded inside", "folded at seams"]
+    head += ["SD log J inside", "of image", "seconds"]
     rows = []
     for name, cases in by_data.items():
         last = cases[kinds[-1]]
@@ -100,10 +101,16 @@ def accuracy_table(record: Record) -> str:
                 f"{last['folding_inside_percent']:.3f} %",
                 f"{last['folding_seams_percent']:.2f} %",
                 f"{last['log_jacobian_sd']:.2f}",
+                _measured(last, "log_jacobian_sd_image"),
                 f"{last['median']:.2f}",
             ]
         )
     return markdown_table(head, rows)
+
+
+def _measured(case: dict[str, Any], name: str) -> str:
+    """A measure of a case; older records lack some."""
+    return f"{case[name]:.2f}" if name in case else "not measured"
 
 
 def _is_refined(case: dict[str, Any]) -> bool:

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from segreg.engine.arrays import Array, array_module, fetch
 from segreg.engine.labels import LabelScheme
 from segreg.engine.moments import match_moments
-from segreg.kernels import RegionStats, region_stats
+from segreg.kernels import RegionStats
 
 Floats = NDArray[np.float64]
 
 CHUNK = 1 << 24  # voxels counted at once: what they take of memory is bounded
-MOST_KEYS = 1 << 14  # regions times slices counted at once
 FEW_SLICES = 3  # a longer gap parts a region, a shorter region has no slices to compare with
 THICKER = 2  # times as thick as others: slices lie across this axis and no other
 SAMPLES = 4096  # voxels of a slice that are looked at
@@ -159,7 +158,7 @@ def count_slices(side: LabelledSide, axis: int) -> tuple[int, NDArray[np.int64]]
     steps = [1 if a == axis else every for a in range(3)]
     box = side.region_map[tuple(map(slice, low, high, steps))]
     xp, count, length = array_module(box), len(there) + 1, box.shape[axis]
-    step, parts = max(min(MOST_KEYS // count, CHUNK * length // box.size), 1), []
+    step, parts = max(CHUNK * length // max(box.size, 1), 1), []
     for start in range(0, length, step):
         place = [slice(None)] * 3
         place[axis] = slice(start, start + step)
@@ -167,11 +166,9 @@ def count_slices(side: LabelledSide, axis: int) -> tuple[int, NDArray[np.int64]]
         line = [1, 1, 1]
         line[axis] = thick = part.shape[axis]
         # A number for each region in each slice: then one pass counts them all.
-        numbers = (count * np.arange(thick, dtype=np.int32)).reshape(line)
-        keys = xp.asarray(numbers) + part
-        # Only counts are asked for, so any image of the right shape will do.
-        found = region_stats(keys, keys.astype(np.float32), thick * count - 1)
-        parts.append(found.voxels.reshape(thick, count))
+        numbers = xp.asarray(count * np.arange(thick)).reshape(line)
+        found = xp.bincount((numbers + part).ravel(), minlength=thick * count)
+        parts.append(fetch(found).reshape(thick, count))
     return int(low[axis]), np.concatenate(parts)[:, 1:].T * every**2
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.__main__ import main
-from benchmarks.accuracy import MEASURES, measure_dataset, measure_pair, print_table
+from benchmarks.accuracy import COLUMNS, log_deviation, measure_dataset, measure_pair, print_table
 from benchmarks.datasets import DATASETS, Pair
 from benchmarks.tables import REFINED, accuracy_table
 from segreg.engine.runtime import Engine
@@ -23,7 +23,7 @@ def test_pair(tiny_package: Path, pair: Pair) -> None:
     with Engine(tiny_package) as engine:
         row = measure_pair(engine, pair)
     assert row["pair"] == "phantom"
-    assert set(MEASURES) < set(row)
+    assert set(COLUMNS) < set(row)
     assert row["dice"] > row["dice_before"]
     assert len(row["dice_by_region"]) == 6
     assert 0 < row["compute_s"] < sum(row["seconds"].values())
@@ -106,3 +106,12 @@ def test_hippocampus_with_the_shipped_package(research_data: Path) -> None:
     assert row["dice"] > 0.95
     assert row["dice"] > without["dice"] > row["dice_before"]
     assert row["folding_inside_percent"] == 0
+
+
+def test_deviation_of_the_whole_image_leaves_out_its_rim() -> None:
+    """By hand: two voxels at each face do not count, an axis that is all rim does."""
+    jacobian = np.full((3, 8, 9), 7.0, np.float32)
+    jacobian[:, 2:-2, 2:-2] = np.where(np.arange(4)[:, None] < 2, 1.0, np.e)
+    assert log_deviation(jacobian) == pytest.approx(0.5, rel=1e-6)
+    jacobian[1, 3, 3] = -1.0
+    assert log_deviation(jacobian) > 0.5

@@ -193,7 +193,9 @@ class StrictGpu:
         cupy = ModuleType("cupy")
         cupy.__spec__ = ModuleSpec("cupy", None)
         properties = {"name": b"Strict GPU", "major": 8, "minor": 6}
-        same = ("where", "searchsorted", "zeros_like", "concatenate", "unique", "argwhere")
+        same = (
+            "where", "searchsorted", "zeros_like", "concatenate", "unique", "argwhere", "bincount",
+        )  # fmt: skip
         cupy.__dict__.update(
             {name: _wrapped(getattr(np, name)) for name in same},
             __version__="14.2.0",
