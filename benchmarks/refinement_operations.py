@@ -30,19 +30,6 @@ def _edges(shape: Shape) -> Any:
     return reference.couple(regions(shape), displacement(shape)[0], slip=1.0).astype(np.float32)
 
 
-def _windows(shape: Shape) -> Arguments:
-    """What ``form_normals`` takes: windows that vary, slopes and errors of noise."""
-    random = np.random.default_rng(2)
-    means = random.uniform(0, 1, (2, 3, *shape)).astype(np.float32)
-    means[:, 1] += 1
-    return {
-        "fixed": image(shape),
-        "fixed_means": means[0, :2].copy(),
-        "matches": random.standard_normal((10, *shape), np.float32),
-        "means": means[1],
-    }
-
-
 def _cells(shape: Shape) -> Arguments:
     """What ``cell_windows`` takes: cells of the regions that their first voxels belong to."""
     first = tuple(slice(0, -(-n // f) * f, f) for n, f in zip(shape, FACTORS, strict=True))
@@ -102,18 +89,10 @@ REFINEMENT = (
         ties=1e-2,
     ),
     Operation(
-        "form_normals",
-        "form_normals",
-        _windows,
-        lambda shape: {"out": ((9, *shape), "float32")},
-        margin=lambda shape: 0,
-        tolerance=5e-3,
-    ),
-    Operation(
-        "outline_normals",
-        "outline_normals",
+        "outline_pulls",
+        "outline_pulls",
         _sides,
-        lambda shape: {"errors": (shape, "float32"), "out": ((9, *shape), "float32")},
+        lambda shape: {"out": ((4, *shape), "float32")},
         margin=near,
         ties=1e-2,
     ),

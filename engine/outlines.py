@@ -11,10 +11,9 @@ from segreg.engine.arrays import Array, array_module, fetch
 from segreg.kernels import (
     MatchingSide,
     couple,
+    follow_pulls,
     mark_blocks,
-    outline_normals,
-    smooth_within,
-    take_step,
+    outline_pulls,
 )
 
 FloatArray = NDArray[np.float32]
@@ -30,13 +29,12 @@ PATIENCE, SETTLED = 3, 0.9
 class OutlineSteps:
     """How steps are taken; lengths in units of the smallest spacing."""
 
-    weight: float = 16.0
     margin: float = 0.2
     slack: float = 1.0
     rest: float = 0.0
     beyond: float = 0.75  # voxels
     agreement: float = 1.0  # sigma of the normal equations
-    damping: float = 0.5
+    damping: float = 0.03
     bound: float = 0.1  # error from which on a voxel is worth a step
 
 
@@ -64,26 +62,24 @@ def fit_outlines(
     xp = array_module(field)
     shape = field.shape[1:]
     edges = couple(fixed.words, field, spacing, slip=SLIP)
-    normals, smoothed = (xp.empty((9, *shape), np.float32) for _ in range(2))
-    off = xp.empty(shape, np.float32)
+    pulls = xp.empty((4, *shape), np.float32)
     units = np.where(np.array(shape) > 1, 1 / spacing, 0.0)
     rim = int(np.ceil(2 * steps.agreement / spacing.min()))
     blocks: Array | None = None
     errors: list[float] = []
     for step in range(count):
-        outline_normals(
+        outline_pulls(
             moving, fixed, field, affine=to_moving, unit=units, margin=steps.margin,
-            slack=steps.slack, rest=steps.rest, beyond=steps.beyond, weight=steps.weight,
-            blocks=blocks, errors=off, out=normals,
+            slack=steps.slack, rest=steps.rest, beyond=steps.beyond, blocks=blocks, out=pulls,
         )  # fmt: skip
-        errors.append(float(fetch(off.sum(dtype=np.float64))))
-        blocks = mark_blocks(off, rim=rim, bound=steps.bound)
+        errors.append(float(fetch(pulls[3].sum(dtype=np.float64))))
+        blocks = mark_blocks(pulls[3], rim=rim, bound=steps.bound)
         if _settled(errors) or not int(fetch(blocks.sum(dtype=np.int64))):
             return step
-        smooth_within(normals, edges, steps.agreement, spacing, blocks=blocks, out=smoothed)
-        take_step(
-            smoothed, field, damping=steps.damping, longest=LONGEST, unit=units, blocks=blocks
-        )
+        follow_pulls(
+            pulls, edges, field, steps.agreement, spacing, damping=steps.damping, longest=LONGEST,
+            unit=units, blocks=blocks,
+        )  # fmt: skip
     return count
 
 

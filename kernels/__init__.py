@@ -29,14 +29,8 @@ from segreg.kernels.folds import repair_folds
 from segreg.kernels.fusion import distance_to_mask, fuse_fields
 from segreg.kernels.jacobians import JacobianSums, count_folds, jacobian_sums
 from segreg.kernels.labels import find_labels, relabel
-from segreg.kernels.matching import (
-    MatchingSide,
-    add_change,
-    form_normals,
-    match_sides,
-    take_step,
-)
-from segreg.kernels.outlines import outline_normals
+from segreg.kernels.matching import MatchingSide, add_change, match_sides, take_step
+from segreg.kernels.outlines import follow_pulls, outline_pulls
 from segreg.kernels.radial import sum_distances
 from segreg.kernels.regions import RegionStats, region_stats
 from segreg.kernels.resampling import resample_field
@@ -60,7 +54,7 @@ __all__ = [
     "distance_to_mask",
     "find_borders",
     "find_labels",
-    "form_normals",
+    "follow_pulls",
     "fuse_fields",
     "gather_regions",
     "get_threads",
@@ -73,7 +67,7 @@ __all__ = [
     "mark_blocks",
     "match_sides",
     "outline",
-    "outline_normals",
+    "outline_pulls",
     "overlap",
     "region_shapes",
     "region_stats",

@@ -1,8 +1,8 @@
 """Steps on image and outlines by cells of a few voxels: a smooth step needs no finer equations.
 
 A cell takes what its voxels of its own region say: first the sums of which ``smooth_within`` makes
-the window of the local correlation, then the normal equations of ``match_sides`` and
-``form_normals``, added up. Thin regions that no cell stands for are left to steps on outlines.
+the window of the local correlation, then the normal equations of what ``match_sides`` finds, added
+up. Thin regions that no cell stands for are left to steps on outlines.
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ def cell_normals(
     windows : (6, d, h, w) float32
         From ``cell_windows``, smoothed; only their ratios matter.
     regions, factors : see ``cell_windows``
-    image, outline, floor : see ``form_normals``
+    image, outline : float
+        Weights of the two equations, 0 or more.
+    floor : float
+        Variance, above 0, that is added to every window's: what lies below it is noise.
     out : (9, d, h, w) float32, optional
     stream : cupy.cuda.Stream, optional
         Where to run on the GPU; CuPy's current stream if left out.
@@ -116,7 +119,8 @@ def cell_normals(
     Returns
     -------
     (9, d, h, w) float32
-        As ``form_normals`` gives them, added up and divided by the voxels of a cell.
+        Matrix zz, zy, zx, yy, yx, xx and right side z, y, x; sums over a cell's voxels divided by
+        the number of voxels that it has room for.
 
     Raises
     ------

@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike
 from segreg.kernels._checks import check_affine, check_array, check_out, check_parameters
 from segreg.kernels._machines import Array, Machine, by_value, machine_of
 from segreg.kernels._streams import on_stream
-from segreg.kernels.blocks import check_blocks
 
 MATCH_CHANNELS = 10
 NORMAL_CHANNELS = 9
@@ -131,68 +130,11 @@ def match_sides(
     return out
 
 
-@on_stream
-def form_normals(
-    fixed: Array,
-    fixed_means: Array,
-    matches: Array,
-    means: Array,
-    *,
-    image: float = 1.0,
-    outline: float = 1.0,
-    floor: float = 0.01,
-    out: Array | None = None,
-    stream: Any = None,
-) -> Array:
-    """Normal equations of every voxel's step, for itself.
-
-    Parameters
-    ----------
-    fixed : (D, H, W) float32
-        The fixed image.
-    fixed_means : (2, D, H, W) float32
-        Means of it and of its square over each voxel's window.
-    matches : (10, D, H, W) float32
-        From ``match_sides``.
-    means : (3, D, H, W) float32
-        Means of its first three channels over the same windows.
-    image, outline : float
-        Weights of the two equations, 0 or more.
-    floor : float
-        Variance, above 0, that is added to every window's: what lies below it is noise.
-    out : (9, D, H, W) float32, optional
-    stream : cupy.cuda.Stream, optional
-        Where to run on the GPU; CuPy's current stream if left out.
-
-    Returns
-    -------
-    (9, D, H, W) float32
-        Matrix zz, zy, zx, yy, yx, xx and right side z, y, x.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For wrong dtypes or shapes, weights out of range, or an ``out`` that does not fit.
-    """
-    machine = machine_of(
-        fixed=fixed, fixed_means=fixed_means, matches=matches, means=means, out=out
-    )
-    fixed = check_array(machine, "fixed", fixed, "D H W")
-    grid = fixed.shape
-    fixed_means = check_array(machine, "fixed_means", fixed_means, "2 D H W", shape=(2, *grid))
-    matches = check_array(machine, "matches", matches, "10 D H W", shape=(MATCH_CHANNELS, *grid))
-    means = check_array(machine, "means", means, "3 D H W", shape=(3, *grid))
-    for name, value in (("image", image), ("outline", outline)):
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name}: expected a weight of 0 or more, got {value}.")
-    if not (math.isfinite(floor) and floor > 0):
-        raise ValueError(f"floor: expected a variance above 0, got {floor}.")
-    out = check_out(machine, "out", out, (NORMAL_CHANNELS, *grid), "float32", matches, means)
-    machine.launch(
-        "form_normals", grid, fixed, fixed_means, matches, means, *grid, float(image),
-        float(outline), float(floor), out,
-    )  # fmt: skip
-    return out
+def check_step(damping: float, longest: float) -> None:
+    """Raise ValueError unless both are numbers above 0."""
+    for name, value in (("damping", damping), ("longest", longest)):
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}: expected a number above 0, got {value}.")
 
 
 @on_stream
@@ -203,7 +145,6 @@ def take_step(
     damping: float,
     longest: float,
     unit: ArrayLike = (1.0, 1.0, 1.0),
-    blocks: Array | None = None,
     stream: Any = None,
 ) -> Array:
     """Add to a displacement, in place, the steps that solve the normal equations.
@@ -211,7 +152,7 @@ def take_step(
     Parameters
     ----------
     normals : (9, D, H, W) float32
-        From ``form_normals``, smoothed or not.
+        From ``cell_normals``, smoothed or not.
     displacement : (3, D, H, W) float32
         C-contiguous; voxels.
     damping : float
@@ -220,8 +161,6 @@ def take_step(
         Longest step, in lengths.
     unit : (3,)
         Voxels per length, (z, y, x), as in ``match_sides``.
-    blocks : uint8, from ``mark_blocks``, optional
-        Which blocks of the grid take a step.
     stream : cupy.cuda.Stream, optional
         Where to run on the GPU; CuPy's current stream if left out.
 
@@ -235,18 +174,14 @@ def take_step(
     TypeError, ValueError
         For wrong dtypes or shapes, numbers not above 0, or a displacement that cannot be written.
     """
-    machine = machine_of(normals=normals, displacement=displacement, blocks=blocks)
+    machine = machine_of(normals=normals, displacement=displacement)
     normals = check_array(machine, "normals", normals, "9 D H W")
     grid = normals.shape[1:]
     out = check_out(machine, "displacement", displacement, (3, *grid), "float32", normals)
-    for name, value in (("damping", damping), ("longest", longest)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}: expected a number above 0, got {value}.")
+    check_step(damping, longest)
     units = check_parameters("unit", unit, (3,))
-    blocks = check_blocks(machine, blocks, grid)
     machine.launch(
-        "take_step", grid, normals, *grid, float(damping), float(longest), *map(float, units),
-        blocks, out,
+        "take_step", grid, normals, *grid, float(damping), float(longest), *map(float, units), out,
     )  # fmt: skip
     return out
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from segreg.kernels._checks import check_affine, check_array, check_out, check_parameters
 from segreg.kernels._machines import Array, by_value, machine_of
 from segreg.kernels._streams import on_stream
 from segreg.kernels.blocks import check_blocks
-from segreg.kernels.matching import NORMAL_CHANNELS, MatchingSide
+from segreg.kernels.filters import gaussian_taps
+from segreg.kernels.matching import MatchingSide, check_step
+
+PULL_CHANNELS = 4
 
 
 @on_stream
-def outline_normals(
+def outline_pulls(
     moving: MatchingSide,
     fixed: MatchingSide,
     displacement: Array,
@@ -26,44 +29,36 @@ def outline_normals(
     slack: float = 0.5,
     rest: float = 0.3,
     beyond: float = 0.0,
-    weight: float = 1.0,
     blocks: Array | None = None,
-    errors: Array | None = None,
     out: Array | None = None,
     stream: Any = None,
-) -> tuple[Array, Array]:
-    """What ``match_sides`` and ``form_normals`` say of outlines, in one go.
+) -> Array:
+    """What ``match_sides`` says of outlines, and nothing of images.
 
     Parameters
     ----------
     moving, fixed, displacement, affine, unit, margin, slack, rest, beyond : see ``match_sides``
-    weight : float
-        Of the equations, 0 or more.
     blocks : uint8, from ``mark_blocks``, optional
-        Which blocks of the grid are wanted; elsewhere ``errors`` and ``out`` stay as they are.
-    errors : (D, H, W) float32, optional
-    out : (9, D, H, W) float32, optional
+        Which blocks of the grid are wanted; elsewhere ``out`` stays as it is.
+    out : (4, D, H, W) float32, optional
     stream : cupy.cuda.Stream, optional
         Where to run on the GPU; CuPy's current stream if left out.
 
     Returns
     -------
-    normals : (9, D, H, W) float32
-        As ``form_normals`` gives them.
-    errors : (D, H, W) float32
-        By how much each voxel's outline is off, without its sign.
+    (4, D, H, W) float32
+        The slope of how far the outline is off, and how far: its equation, with the sign that
+        makes the last 0 or more.
 
     Raises
     ------
     TypeError, ValueError
-        For wrong dtypes or shapes, a weight out of range, blocks without ``errors`` and ``out``,
-        or ones that do not fit.
+        For wrong dtypes or shapes, blocks without ``out``, or ones that do not fit.
     """
     moving, fixed = MatchingSide(*moving), MatchingSide(*fixed)
     machine = machine_of(
         moving_words=moving.words, moving_distances=moving.distances, fixed_words=fixed.words,
-        fixed_distances=fixed.distances, displacement=displacement, blocks=blocks, errors=errors,
-        out=out,
+        fixed_distances=fixed.distances, displacement=displacement, blocks=blocks, out=out,
     )  # fmt: skip
     sides = []
     for name, side in (("moving", moving), ("fixed", fixed)):
@@ -76,16 +71,74 @@ def outline_normals(
     field = check_array(machine, "displacement", displacement, "3 D H W", shape=(3, *grid))
     to_moving = by_value(check_affine("affine", affine))
     units = check_parameters("unit", unit, (3,))
-    if not (math.isfinite(weight) and weight >= 0):
-        raise ValueError(f"weight: expected 0 or more, got {weight}.")
-    if blocks is not None and (errors is None or out is None):
-        raise ValueError("blocks: expected errors and out with them, got none. Pass both.")
+    if blocks is not None and out is None:
+        raise ValueError("blocks: expected out with them, got none. Pass what is known so far.")
     blocks = check_blocks(machine, blocks, grid)
-    errors = check_out(machine, "errors", errors, grid, "float32", field)
-    out = check_out(machine, "out", out, (NORMAL_CHANNELS, *grid), "float32", field)
+    out = check_out(machine, "out", out, (PULL_CHANNELS, *grid), "float32", field)
     machine.launch(
-        "outline_normals", grid, *sides[0], *sides[0][0].shape, to_moving, *sides[1], field, *grid,
-        *map(float, units), float(margin), float(slack), float(rest), float(beyond), float(weight),
-        blocks, errors, out,
+        "outline_pulls", grid, *sides[0], *sides[0][0].shape, to_moving, *sides[1], field, *grid,
+        *map(float, units), float(margin), float(slack), float(rest), float(beyond), blocks, out,
     )  # fmt: skip
-    return out, errors
+    return out
+
+
+@on_stream
+def follow_pulls(
+    pulls: Array,
+    edges: Array,
+    displacement: Array,
+    sigma: ArrayLike,
+    spacing: ArrayLike = (1.0, 1.0, 1.0),
+    *,
+    damping: float,
+    longest: float,
+    unit: ArrayLike = (1.0, 1.0, 1.0),
+    truncate: float = 2.0,
+    blocks: Array | None = None,
+    stream: Any = None,
+) -> Array:
+    """Add to a displacement, in place, the steps that pulls around each voxel ask for.
+
+    As ``smooth_within`` of the pulls' normal equations and ``take_step`` would: the equations, more
+    than twice as large as the pulls, stay in the cache.
+
+    Parameters
+    ----------
+    pulls : (4, D, H, W) float32
+        From ``outline_pulls``.
+    edges : (3, D, H, W) float32
+        What ``couple`` gives.
+    displacement : (3, D, H, W) float32
+        C-contiguous; voxels.
+    sigma, spacing, truncate : see ``smooth_within``
+    damping, longest, unit : see ``take_step``
+    blocks : uint8, from ``mark_blocks``, optional
+        Which blocks of the grid take a step.
+    stream : cupy.cuda.Stream, optional
+        Where to run on the GPU; CuPy's current stream if left out.
+
+    Returns
+    -------
+    (3, D, H, W) float32
+        ``displacement``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong dtypes or shapes, numbers out of range, or a displacement that cannot be written.
+    """
+    machine = machine_of(pulls=pulls, edges=edges, displacement=displacement, blocks=blocks)
+    pulls = check_array(machine, "pulls", pulls, "4 D H W")
+    grid = pulls.shape[1:]
+    edges = check_array(machine, "edges", edges, "3 D H W", shape=(3, *grid))
+    out = check_out(machine, "displacement", displacement, (3, *grid), "float32", pulls, edges)
+    check_step(damping, longest)
+    units = check_parameters("unit", unit, (3,))
+    blocks = check_blocks(machine, blocks, grid)
+    taps = gaussian_taps(sigma, spacing, truncate)
+    weights = machine.constant(np.concatenate(taps).astype(np.float32))
+    machine.launch(
+        "follow_pulls", grid, pulls, edges, *grid, weights, *(len(w) - 1 for w in taps),
+        float(damping), float(longest), *map(float, units), blocks, out,
+    )  # fmt: skip
+    return out

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from segreg.kernels._checks import check_array, check_out, check_parameters, check_spacing
 from segreg.kernels._machines import Array, machine_of
 from segreg.kernels._streams import on_stream
-from segreg.kernels.blocks import check_blocks
 from segreg.kernels.filters import gaussian_taps
 
 MOST_REGIONS = 2**16 - 1
@@ -131,7 +130,6 @@ def smooth_within(
     *,
     paired: bool = False,
     truncate: float = 2.0,
-    blocks: Array | None = None,
     out: Array | None = None,
     scratch: Array | None = None,
     stream: Any = None,
@@ -156,8 +154,6 @@ def smooth_within(
         up to the border, and a border is no place where fields become flat.
     truncate : float
         Where the Gaussian ends, in standard deviations.
-    blocks : uint8, from ``mark_blocks``, optional
-        Which blocks of the grid are wanted; what ``out`` holds elsewhere is undefined.
     out : (C, D, H, W) float32, optional
         Where to write; must not overlap ``volume``.
     scratch : of the shape of ``volume``, float32, optional
@@ -175,10 +171,9 @@ def smooth_within(
         For wrong dtypes or shapes, a negative ``sigma``, a ``spacing`` or ``truncate`` that is not
         positive, or an ``out`` that does not fit.
     """
-    machine = machine_of(volume=volume, edges=edges, blocks=blocks, out=out, scratch=scratch)
+    machine = machine_of(volume=volume, edges=edges, out=out, scratch=scratch)
     volume = check_array(machine, "volume", volume, "C D H W")
     grid = volume.shape[1:]
-    blocks = check_blocks(machine, blocks, grid)
     edges = check_array(machine, "edges", edges, "3 D H W", shape=(3, *grid))
     taps = gaussian_taps(sigma, spacing, truncate)
     out = check_out(machine, "out", out, volume.shape, "float32", volume, edges)
@@ -198,7 +193,7 @@ def smooth_within(
         target = out if left % 2 else spare
         machine.launch(
             "smooth_within", size, source, edges, *grid, weights,
-            *(len(w) - 1 for w in chosen), int(paired), blocks, target,
+            *(len(w) - 1 for w in chosen), int(paired), target,
         )  # fmt: skip
         source = target
     return out

@@ -262,35 +262,6 @@ struct EquationWeights {
     float image, outline, floor;
 };
 
-// The normal equations of one voxel alone. `fixed_means` are those of the fixed image and its
-// square, `means` those of the first three channels of `matches`.
-SEGREG_BODY Normal normal_at(const float* fixed, const float* fixed_means, const float* matches,
-                             const float* means, Index voxels, Index index,
-                             const EquationWeights& weights) {
-    const Window w = {fixed_means[index], fixed_means[voxels + index], means[index],
-                      means[voxels + index], means[2 * voxels + index]};
-    const Equation image =
-        correlate(fixed[index], matches[MOVING * voxels + index],
-                  load_vector(matches + IMAGE_SLOPE * voxels, voxels, index), w, weights.floor);
-    Equation outline;
-    outline.slope = load_vector(matches + OUTLINE_SLOPE * voxels, voxels, index);
-    outline.residual = matches[OUTLINE_ERROR * voxels + index];
-    Normal sum = {{0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}};
-    add_equation(sum, image, weights.image);
-    add_equation(sum, outline, weights.outline);
-    return sum;
-}
-
-// The normal equations of one voxel's outline alone.
-SEGREG_BODY Normal outline_normal(const Sample& outline, float weight) {
-    Equation e;
-    e.slope = outline.slope;
-    e.residual = outline.value;
-    Normal sum = {{0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}};
-    add_equation(sum, e, weight);
-    return sum;
-}
-
 // (matrix + damping)^-1 right side, at most `longest` long.
 SEGREG_BODY Vector solve_step(const Normal& s, float damping, float longest) {
     const float zz = s.n[0] + damping, yy = s.n[3] + damping, xx = s.n[5] + damping;
@@ -305,6 +276,14 @@ SEGREG_BODY Vector solve_step(const Normal& s, float damping, float longest) {
     const float square = squared_length(step);
     const float share = square > longest * longest ? longest / sqrtf(square) : 1.0f;
     return scaled(share, step);
+}
+
+// Takes a step, in lengths, to the displacement of one voxel; `unit` is voxels per length.
+SEGREG_BODY void move_by(float* displacement, Index voxels, Index index, Vector step,
+                         Vector unit) {
+    const Vector moved = make_vector(step.z * unit.z, step.y * unit.y, step.x * unit.x);
+    store_vector(displacement, voxels, index,
+                 add(load_vector(displacement, voxels, index), moved));
 }
 
 // The change of a coarse field at a position of its grid, from those corners that lie in `region`;

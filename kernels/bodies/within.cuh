@@ -25,13 +25,15 @@ SEGREG_BODY float coupling(bool same, float squared_jump, float slip) {
     return same ? 1.0f : 1.0f / (1.0f + jumps * jumps);
 }
 
-// Weighted mean of one voxel's neighbours on an axis. `edges` holds the coupling of each voxel with
-// the next on this axis; a neighbour counts as far as all edges on the way to it allow. Paired: and
-// as far as its opposite does, so that what is linear stays.
-SEGREG_BODY float mean_within(const float* volume, const float* edges, Index index,
-                              const Line& axis, const Taps& taps, int paired) {
-    float sum = taps.weights[0] * volume[index], total = taps.weights[0];
-    float before = 1.0f, after = 1.0f;
+// Calls visit(index, weight) for a voxel and its neighbours on an axis; the sum of the weights.
+// `edges` holds the coupling of each voxel with the next on this axis; a neighbour counts as far as
+// all edges on the way to it allow. Paired: and as far as its opposite does, so that what is linear
+// stays.
+template <typename Visit>
+SEGREG_BODY float visit_within(const float* edges, Index index, const Line& axis,
+                               const Taps& taps, int paired, const Visit& visit) {
+    float total = taps.weights[0], before = 1.0f, after = 1.0f;
+    visit(index, total);
     for (int k = 1; k <= taps.radius; ++k) {
         const Index step = k * axis.stride;
         const bool has_before = axis.place - k >= 0, has_after = axis.place + k < axis.length;
@@ -41,9 +43,19 @@ SEGREG_BODY float mean_within(const float* volume, const float* edges, Index ind
         const float on = taps.weights[k] * after * (paired ? before : 1.0f);
         total += back;
         total += on;
-        if (has_before) sum += back * volume[index - step];
-        if (has_after) sum += on * volume[index + step];
+        if (has_before) visit(index - step, back);
+        if (has_after) visit(index + step, on);
     }
+    return total;
+}
+
+// Weighted mean of one voxel's neighbours on an axis.
+SEGREG_BODY float mean_within(const float* volume, const float* edges, Index index,
+                              const Line& axis, const Taps& taps, int paired) {
+    float sum = 0.0f;
+    const float total = visit_within(
+        edges, index, axis, taps, paired,
+        [&](Index there, float weight) { sum += weight * volume[there]; });
     return sum / total;
 }
 

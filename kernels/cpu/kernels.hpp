@@ -113,8 +113,7 @@ void open_folds(int64 size, const unsigned char* folds, const unsigned char* row
 
 void smooth_within(int64 size, const float* volume, const float* edges, int depth, int height,
                    int width, const float* weights, int radius_z, int radius_y, int radius_x,
-                   int paired, const unsigned char* marks,
-                   float* result);
+                   int paired, float* result);
 
 void couple(int64 size, const int* words, const float* displacement, int depth, int height,
             int width, float unit_z, float unit_y, float unit_x, float slip, float* edges);
@@ -145,24 +144,23 @@ void cell_normals(int64 size, const float* moving, const int* moving_words,
                   const float* windows, const int* regions, int cell_depth, int cell_height,
                   int cell_width, int factor_z, int factor_y, int factor_x, float* normals);
 
-void outline_normals(int64 size, const int* moving_words, const float* moving_distances,
-                     int moving_depth, int moving_height, int moving_width, Affine affine,
-                     const int* fixed_words, const float* fixed_distances,
-                     const float* displacement, int depth, int height, int width, float unit_z,
-                     float unit_y, float unit_x, float margin, float slack, float rest,
-                     float beyond, float weight, const unsigned char* marks, float* errors,
-                     float* normals);
+void outline_pulls(int64 size, const int* moving_words, const float* moving_distances,
+                   int moving_depth, int moving_height, int moving_width, Affine affine,
+                   const int* fixed_words, const float* fixed_distances,
+                   const float* displacement, int depth, int height, int width, float unit_z,
+                   float unit_y, float unit_x, float margin, float slack, float rest,
+                   float beyond, const unsigned char* marks, float* pulls);
+
+void follow_pulls(int64 size, const float* pulls, const float* edges, int depth, int height,
+                  int width, const float* weights, int radius_z, int radius_y, int radius_x,
+                  float damping, float longest, float unit_z, float unit_y, float unit_x,
+                  const unsigned char* marks, float* displacement);
 
 void mark_blocks(int64 size, const float* errors, int depth, int height, int width, int rim,
                  float bound, unsigned char* marks);
 
-void form_normals(int64 size, const float* fixed, const float* fixed_means, const float* matches,
-                  const float* means, int depth, int height, int width, float image_weight,
-                  float outline_weight, float floor, float* normals);
-
 void take_step(int64 size, const float* normals, int depth, int height, int width, float damping,
-               float longest, float unit_z, float unit_y, float unit_x, const unsigned char* marks,
-               float* displacement);
+               float longest, float unit_z, float unit_y, float unit_x, float* displacement);
 
 void add_change(int64 size, const float* change, const int* coarse, int coarse_depth,
                 int coarse_height, int coarse_width, Affine to_coarse, float unit_z, float unit_y,

@@ -1,8 +1,8 @@
 #include "matching.cuh"
 
-#include "blocks.hpp"
 #include "kernels.hpp"
 #include "launch.hpp"
+#include "steps.hpp"
 #include "way.hpp"
 
 namespace segreg {
@@ -25,31 +25,6 @@ void match_row(const MovingSide& side, const float* SEGREG_RESTRICT positions,
 }
 
 SEGREG_CLONES
-void normal_range(int64 begin, int64 end, const float* SEGREG_RESTRICT fixed,
-                  const float* SEGREG_RESTRICT fixed_means, const float* SEGREG_RESTRICT matches,
-                  const float* SEGREG_RESTRICT means, const EquationWeights& given, int64 voxels,
-                  float* SEGREG_RESTRICT normals) {
-    const EquationWeights weights = given;
-    SEGREG_SIMD
-    for (int64 i = begin; i < end; ++i) {
-        const Normal n = normal_at(fixed, fixed_means, matches, means, voxels, i, weights);
-        store_normal(normals, voxels, i, 1.0f, n);
-    }
-}
-
-SEGREG_CLONES
-void step_range(int64 begin, int64 end, const float* SEGREG_RESTRICT normals, float damping,
-                float longest, Vector unit, int64 voxels, float* SEGREG_RESTRICT displacement) {
-    SEGREG_SIMD
-    for (int64 i = begin; i < end; ++i) {
-        const Vector step = solve_step(load_normal(normals, voxels, i), damping, longest);
-        displacement[i] += step.z * unit.z;
-        displacement[voxels + i] += step.y * unit.y;
-        displacement[2 * voxels + i] += step.x * unit.x;
-    }
-}
-
-SEGREG_CLONES
 void change_row(const float* change, const int* coarse, Grid grid, const Affine& to_coarse,
                 Vector unit, const int* SEGREG_RESTRICT regions, const Row& r, int width,
                 int64 voxels, float* SEGREG_RESTRICT displacement) {
@@ -58,9 +33,7 @@ void change_row(const float* change, const int* coarse, Grid grid, const Affine&
     for (int x = 0; x < width; ++x) {
         const Vector p = apply(there, make_vector((float)r.z, (float)r.y, (float)x));
         const Vector v = change_at(change, coarse, grid, p, regions[x]);
-        displacement[x] += v.z * unit.z;
-        displacement[voxels + x] += v.y * unit.y;
-        displacement[2 * voxels + x] += v.x * unit.x;
+        move_by(displacement, voxels, x, v, unit);
     }
 }
 
@@ -92,21 +65,11 @@ void match_sides(int64 size, const float* moving, const int* moving_words,
     });
 }
 
-void form_normals(int64 size, const float* fixed, const float* fixed_means, const float* matches,
-                  const float* means, int, int, int, float image_weight,
-                  float outline_weight, float floor, float* normals) {
-    const EquationWeights weights = {image_weight, outline_weight, floor};
-    parallel_ranges(size, VOXELS, [&](int64 begin, int64 end) {
-        normal_range(begin, end, fixed, fixed_means, matches, means, weights, size, normals);
-    });
-}
-
-void take_step(int64 size, const float* normals, int depth, int height, int width, float damping,
-               float longest, float unit_z, float unit_y, float unit_x,
-               const unsigned char* marks, float* displacement) {
+void take_step(int64 size, const float* normals, int, int, int, float damping,
+               float longest, float unit_z, float unit_y, float unit_x, float* displacement) {
     const Vector unit = make_vector(unit_z, unit_y, unit_x);
-    for_marked_rows(marks, {depth, height, width}, VOXELS, [&](int64 begin, int64 end) {
-        step_range(begin, end, normals, damping, longest, unit, size, displacement);
+    parallel_ranges(size, VOXELS, [&](int64 begin, int64 end) {
+        step_range(normals, size, begin, end, damping, longest, unit, size, displacement);
     });
 }
 

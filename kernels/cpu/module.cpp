@@ -85,9 +85,9 @@ PYBIND11_MODULE(_cpu, module) {
     bind(module, "match_sides", &match_sides);
     bind(module, "cell_windows", &cell_windows);
     bind(module, "cell_normals", &cell_normals);
-    bind(module, "outline_normals", &outline_normals);
+    bind(module, "outline_pulls", &outline_pulls);
+    bind(module, "follow_pulls", &follow_pulls);
     bind(module, "mark_blocks", &mark_blocks);
-    bind(module, "form_normals", &form_normals);
     bind(module, "take_step", &take_step);
     bind(module, "add_change", &add_change);
 }

@@ -1,5 +1,4 @@
 // Steps of a refinement on the GPU: one thread a voxel.
-#include "blocks.cuh"
 #include "matching.cuh"
 #include "threads.cuh"
 
@@ -27,33 +26,16 @@ extern "C" __global__ void match_sides(
     });
 }
 
-extern "C" __global__ void form_normals(int64 size, const float* fixed, const float* fixed_means,
-                                        const float* matches, const float* means, int depth,
-                                        int height, int width, float image_weight,
-                                        float outline_weight, float floor, float* normals) {
-    const Grid grid = {depth, height, width};
-    const Index voxels = voxels_of(grid);
-    const EquationWeights weights = {image_weight, outline_weight, floor};
-    for_each_voxel(size, grid, [&](const Run& run, int i) {
-        const Index index = index_of(run, i);
-        const Normal n = normal_at(fixed, fixed_means, matches, means, voxels, index, weights);
-        store_normal(normals, voxels, index, 1.0f, n);
-    });
-}
-
 extern "C" __global__ void take_step(int64 size, const float* normals, int depth, int height,
                                      int width, float damping, float longest, float unit_z,
-                                     float unit_y, float unit_x, const unsigned char* marks,
-                                     float* displacement) {
-    const Grid grid = {depth, height, width}, all = blocks_of(grid);
+                                     float unit_y, float unit_x, float* displacement) {
+    const Grid grid = {depth, height, width};
     const Index voxels = voxels_of(grid);
+    const Vector unit = make_vector(unit_z, unit_y, unit_x);
     for_each_voxel(size, grid, [&](const Run& run, int i) {
-        if (marks && !marks[block_at(all, run.z, run.y, run.x + i * run.step)]) return;
         const Index index = index_of(run, i);
         const Vector step = solve_step(load_normal(normals, voxels, index), damping, longest);
-        const Vector moved = make_vector(step.z * unit_z, step.y * unit_y, step.x * unit_x);
-        store_vector(displacement, voxels, index,
-                     add(load_vector(displacement, voxels, index), moved));
+        move_by(displacement, voxels, index, step, unit);
     });
 }
 
@@ -69,8 +51,6 @@ extern "C" __global__ void add_change(int64 size, const float* change, const int
         const Index index = index_of(run, i);
         const Vector v = change_at(change, coarse, cells, apply(to_coarse, voxel_of(run, i)),
                                    regions[index]);
-        const Vector moved = make_vector(v.z * unit_z, v.y * unit_y, v.x * unit_x);
-        store_vector(displacement, voxels, index,
-                     add(load_vector(displacement, voxels, index), moved));
+        move_by(displacement, voxels, index, v, make_vector(unit_z, unit_y, unit_x));
     });
 }

@@ -7,13 +7,11 @@ using namespace segreg;
 extern "C" __global__ void smooth_within(int64 size, const float* volume, const float* edges,
                                          int depth, int height, int width, const float* weights,
                                          int radius_z, int radius_y, int radius_x, int paired,
-                                         const unsigned char* marks, float* result) {
+                                         float* result) {
     const Grid grid = {depth, height, width};
     const Index voxels = voxels_of(grid);
     const Filter f = make_filter(weights, radius_z, radius_y, radius_x, 0);
-    // A launch filters one axis; the others have radius 0. They want its means beyond the blocks
-    // that are asked for, so it makes all.
-    (void)marks;
+    // A launch filters one axis; the others have radius 0.
     const int axis = radius_z ? 0 : radius_y ? 1 : 2;
     const Taps taps = axis == 0 ? f.z : axis == 1 ? f.y : f.x;
     for_each_voxel(size, grid, [&](const Run& run, int i) {

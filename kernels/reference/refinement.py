@@ -192,7 +192,8 @@ def form_normals(
     outline: float = 1.0,
     floor: float = 0.01,
 ) -> Array:
-    """See ``segreg.kernels.form_normals``."""
+    """Normal equations (9, D, H, W) of every voxel, from what ``match_sides`` gives, means of its
+    first three channels, and of the fixed image and its square, over each voxel's window."""
     fixed, fixed_means, matches, means = (
         array.astype(np.float64) for array in (fixed, fixed_means, matches, means)
     )
@@ -214,16 +215,30 @@ def form_normals(
     return normals
 
 
-def outline_normals(
-    moving: Any, fixed: Any, displacement: Array, *, weight: float = 1.0, **options: Any
-) -> tuple[Array, Array]:
-    """See ``segreg.kernels.outline_normals``; of all blocks."""
+def outline_pulls(moving: Any, fixed: Any, displacement: Array, **options: Any) -> Array:
+    """See ``segreg.kernels.outline_pulls``; of all blocks."""
     matches = match_sides(moving, fixed, displacement, **options)
-    nothing = np.zeros((3, *matches.shape[1:]))
-    normals = form_normals(
-        nothing[0], nothing[:2], matches, nothing, image=0.0, outline=weight, floor=1.0
+    pulls: Array = np.stack([*matches[7:10], matches[6]]) * np.where(matches[6] < 0, -1, 1)
+    return pulls
+
+
+def follow_pulls(
+    pulls: Array,
+    edges: Array,
+    displacement: Array,
+    sigma: ArrayLike,
+    spacing: ArrayLike = (1.0, 1.0, 1.0),
+    *,
+    truncate: float = 2.0,
+    **options: Any,
+) -> Array:
+    """See ``segreg.kernels.follow_pulls``; the displacement itself stays as it is."""
+    slope, away = pulls[:3].astype(np.float64), pulls[3].astype(np.float64)
+    normals = np.stack(
+        [slope[i] * slope[j] for i in range(3) for j in range(i, 3)] + [s * away for s in slope]
     )
-    return normals, np.abs(matches[6])
+    means = smooth_within(normals, edges, sigma, spacing, truncate=truncate)
+    return take_step(means, displacement, **options)
 
 
 def _cell_sums(values: Array, words: Array, regions: Array, factors: Any) -> Array:

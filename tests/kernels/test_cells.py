@@ -10,7 +10,6 @@ from segreg.kernels import (
     cell_normals,
     cell_windows,
     find_borders,
-    form_normals,
     match_sides,
     reference,
 )
@@ -100,13 +99,27 @@ class TestNormals:
         result = cell_normals(
             moving, fixed, field, windows, regions, (1, 1, 1), outline=2.0, **OPTIONS
         )
-        expected = form_normals(
-            fixed.image, machine.put(means[:2]), match_sides(moving, fixed, field, **OPTIONS),
-            machine.put(means[2:]), outline=2.0,
+        matches = machine.get(match_sides(moving, fixed, field, **OPTIONS))
+        image = machine.get(fixed.image)
+        expected = reference.form_normals(image, means[:2], matches, means[2:], outline=2.0)
+        np.testing.assert_allclose(machine.get(result), expected, rtol=1e-3, atol=2e-3)
+
+    def test_images_linear_in_each_other_are_content(self, machine, side):
+        """Any contrast, inverted too, and a floor: no force."""
+        shape = (3, 4, 5)
+        moving = side(shape)
+        fixed = moving._replace(image=(-2.5 * moving.image + 3).astype(np.float32))
+        one, other = fixed.image, moving.image
+        means = [1.0, one.mean(), (one**2).mean(), other.mean(), (other**2).mean(),
+                 (one * other).mean()]  # fmt: skip
+        windows = np.broadcast_to(np.array(means, np.float32)[:, None, None, None], (6, *shape))
+        field = machine.put(np.zeros((3, *shape), np.float32))
+        result = cell_normals(
+            machine.put_side(moving), machine.put_side(fixed), field,
+            machine.put(np.ascontiguousarray(windows)), machine.put(moving.words & 0xFFFF),
+            (1, 1, 1), outline=0.0, floor=0.3,
         )  # fmt: skip
-        np.testing.assert_allclose(
-            machine.get(result), machine.get(expected), rtol=1e-3, atol=2e-3
-        )
+        np.testing.assert_allclose(machine.get(result)[6:], 0, atol=1e-5)
 
     def test_refuses(self, side):
         one = side((4, 5, 6))

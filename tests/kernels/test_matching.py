@@ -1,4 +1,4 @@
-"""match_sides, form_normals, take_step and add_change."""
+"""match_sides, take_step and add_change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from segreg.kernels import (
     MatchingSide,
     add_change,
     find_borders,
-    form_normals,
     match_sides,
     reference,
     take_step,
@@ -132,39 +131,9 @@ class TestMatchSides:
             match_sides(wrong, one, np.zeros((3, 3, 4, 5), np.float32))
 
 
-class TestNormals:
+class TestTakeStep:
     @sizes
-    def test_agrees_with_reference(self, machine, rng, shape):
-        fixed = rng.standard_normal(shape).astype(np.float32)
-        means, fixed_means = (rng.uniform(0, 1, (n, *shape)).astype(np.float32) for n in (3, 2))
-        fixed_means[1] += 1
-        matches = rng.standard_normal((10, *shape)).astype(np.float32)
-        options = {"image": 0.7, "outline": 2.0, "floor": 0.1}
-        arrays = (fixed, fixed_means, matches, means)
-        result = form_normals(*map(machine.put, arrays), **options)
-        expected = reference.form_normals(*arrays, **options)
-        np.testing.assert_allclose(machine.get(result), expected, rtol=2e-4, atol=2e-3)
-
-    def test_images_linear_in_each_other_are_content(self, machine, rng):
-        """Any contrast, inverted too, and a floor: no force."""
-        shape = (3, 4, 5)
-        moving = rng.standard_normal(shape).astype(np.float32)
-        fixed = -2.5 * moving + 3
-
-        def means(*arrays):
-            return np.stack([np.full(shape, a.mean(), np.float32) for a in arrays])
-
-        matches = rng.standard_normal((10, *shape)).astype(np.float32)
-        matches[0], matches[6:] = moving, 0
-        result = form_normals(
-            *map(machine.put, (fixed, means(fixed, fixed**2), matches,
-                               means(moving, moving**2, moving * fixed))),
-            floor=0.3,
-        )  # fmt: skip
-        np.testing.assert_allclose(machine.get(result)[6:], 0, atol=1e-5)
-
-    @sizes
-    def test_step_agrees_with_reference(self, machine, rng, random_field, shape):
+    def test_agrees_with_reference(self, machine, rng, random_field, shape):
         slopes = rng.standard_normal((3, 4, *shape))
         normals = np.concatenate([
             [(slopes[i] * slopes[j]).sum(0) for i in range(3) for j in range(i, 3)],
@@ -181,12 +150,9 @@ class TestNormals:
         normals, field = np.zeros((9, 3, 4, 5), np.float32), np.zeros((3, 3, 4, 5), np.float32)
         with pytest.raises(ValueError, match="damping"):
             take_step(normals, field, damping=0.0, longest=1.0)
-        matches = np.zeros((10, 3, 4, 5), np.float32)
         strided = np.zeros((3, 3, 4, 10), np.float32)[..., ::2]
         with pytest.raises(ValueError, match="writeable"):
             take_step(normals, strided, damping=1.0, longest=1.0)
-        with pytest.raises(ValueError, match="floor"):
-            form_normals(normals[0], normals[:2], matches, normals[:3], floor=0.0)
 
 
 class TestAddChange:
