@@ -249,7 +249,9 @@ class Engine:
             label_names = self.segmenter.names
         bodies, unfound = dict[str, Any](), list[str]()
         if background == BODY and self._pipeline.placement.bounded:
-            bodies, unfound = find_bodies(volumes, sources.values(), watch)
+            bodies, unfound = find_bodies(
+                volumes, sources.values(), watch, some=labels is not None or groups is not None
+            )
         with self._carrying("upload", watch):
             parcel = self.device.upload({s: v.array for s, v in volumes.items()} | bodies)
         yield

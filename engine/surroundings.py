@@ -51,21 +51,30 @@ def check_background(background: object) -> str:
 
 
 def find_bodies(
-    volumes: Mapping[str, Volume], sources: Iterable[str], watch: Stopwatch
+    volumes: Mapping[str, Volume], sources: Iterable[str], watch: Stopwatch, *, some: bool = False
 ) -> tuple[dict[str, NDArray[np.uint8]], list[str]]:
     """Bodies of ``volumes``' "moving" and "fixed" image as "moving body" and "fixed body".
 
-    None where labels of ``sources`` are bodies themselves, and none, with a sentence why, where no
-    body stands out.
+    None where labels of ``sources`` are bodies themselves or fill what is there to see, and none,
+    with a sentence why, where no body stands out. ``some`` if only some of the labels count.
     """
     if BodyFinder.source in sources:
         return {}, []
     try:
         with watch.stage("body"):
+            if not some and _is_full(volumes["fixed"].array, volumes["fixed labels"].array):
+                return {}, []
             found = BodyFinder().segment([volumes["moving"], volumes["fixed"]])
     except InputError as error:
         return {}, [f"the background follows the labels alone; {error}"]
     return {"moving body": found[0].array, "fixed body": found[1].array}, []
+
+
+def _is_full(image: Array, labels: Array) -> bool:
+    """Whether labels fill what is brighter than the darkest voxel: no body is larger than that,
+    but for holes."""
+    bright = int(np.count_nonzero(image > image.min()))
+    return 0 < FULL * bright < int(np.count_nonzero(labels))
 
 
 def plan_body(plan: RegionPlan, moving: Array, fixed: Array) -> RegionPlan | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segreg.engine.body import BODY
 from segreg.engine.errors import InputError
 from segreg.engine.geometry import make_affine
 from segreg.engine.regions import RegionPlan, Side, plan_regions
@@ -122,6 +123,22 @@ def test_labels_that_fill_the_body_need_none() -> None:
         image = np.zeros(SHAPE, np.float32)
         side = Side.measure(image, inner, 1, np.eye(4))
         assert (plan_body(plan_regions(side, side), body, body) is not None) == needed
+
+
+@pytest.mark.parametrize(("asked", "background"), [(None, REGIONS), ([1], BODY)])
+def test_no_body_is_looked_for_where_labels_fill_the_image(
+    tiny_package: Path, asked: list[int] | None, background: str
+) -> None:
+    """Unless only some of the labels count."""
+    moving, fixed, *labels = pair()
+    hearts = [
+        replace(image, array=np.where(given.array, image.array, 0))
+        for image, given in zip((moving, fixed), labels, strict=True)
+    ]
+    with Engine(tiny_package) as engine:
+        result = engine.register(*hearts, *labels, labels=asked)
+    assert result.provenance.background == background
+    assert not any("follows the labels alone" in note for note in result.notes)
 
 
 def test_an_image_without_a_body_is_said(tiny_package: Path) -> None:
