@@ -3,6 +3,8 @@
 ``python -m benchmarks curve --package P --pairs FOLDER -o OUT``: label maps are degraded step by
 step, pairs registered by them and judged by the true ones. OUT gets the points with the line
 through them (``curve.json``, which a package may carry as docs/curve.json), the picture and a page.
+Of a package that segments, how good its labels are is measured, too: give pairs that it was not
+trained on.
 """
 
 from __future__ import annotations
@@ -21,12 +23,21 @@ from rich.progress import track
 
 from benchmarks.curves import draw_degradation
 from benchmarks.datasets import DATASETS, Pair
-from benchmarks.degradation import KINDS, degrade_pair, print_table, summarise
+from benchmarks.degradation import (
+    KINDS,
+    degrade_pair,
+    print_table,
+    segmentation_dice,
+    summarise,
+)
 from benchmarks.pairs import TABLE, read_pairs
 from segreg.engine.errors import SegregError
 from segreg.engine.files import replace_file
+from segreg.engine.labels import make_scheme
 from segreg.engine.result import without_nan
 from segreg.engine.runtime import Engine
+from segreg.engine.segmentation import Segmenter
+from segreg.engine.volume import as_volume, check_labels
 
 
 def curve_of(case: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +71,25 @@ def measure(
     return summarise(name, points)
 
 
+def measure_segmentation(engine: Engine, pairs: list[Pair]) -> dict[str, Any]:
+    """Mean Dice of the labels that the package makes itself, and its deviation over pairs; empty
+    for a package that makes none."""
+    if not isinstance(engine.segmenter, Segmenter):
+        return {}
+    found = []
+    for pair in pairs:
+        sides = []
+        for image, labels in (
+            (pair.moving, pair.moving_labels), (pair.fixed, pair.fixed_labels)
+        ):  # fmt: skip
+            (own,) = engine.segmenter.segment([as_volume(image)])
+            true = check_labels(as_volume(labels))
+            scheme = make_scheme(true.array, true.array)
+            sides.append(segmentation_dice(scheme, own.array, true.array))
+        found.append(np.mean(sides))
+    return {"segmentation": {"dice": float(np.mean(found)), "sd": float(np.std(found))}}
+
+
 def render_page(case: dict[str, Any], curve: dict[str, Any], package: dict[str, str]) -> str:
     """The page in the report's style; one file that asks nothing of the network."""
     templates = FileSystemLoader(Path(__file__).parent / "templates")
@@ -86,9 +116,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--pairs", type=Path, metavar="FOLDER", help=f"with a table {TABLE}")
-    source.add_argument("--dataset", choices=list(DATASETS), help="of the research data")
+    source.add_argument(
+        "--dataset", nargs="+", choices=list(DATASETS), help="of the research data"
+    )  # fmt: skip
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="of --dataset")
-    parser.add_argument("--most", type=int, help="at most so many pairs")
+    parser.add_argument("--most", type=int, help="at most so many pairs of each data set")
     parser.add_argument("--steps", type=int, default=5, help="of every kind of degradation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
@@ -99,22 +131,27 @@ def run(options: argparse.Namespace) -> int:
     console = Console(width=140)
     try:
         if options.pairs is not None:
-            name, pairs = options.pairs.resolve().name, read_pairs(options.pairs)
+            name = options.pairs.resolve().name
+            pairs = read_pairs(options.pairs)[: options.most]
         else:
-            name, pairs = options.dataset, list(DATASETS[options.dataset](options.data))
+            name = ", ".join(options.dataset)
+            pairs = [
+                pair
+                for dataset in options.dataset
+                for pair in list(DATASETS[dataset](options.data))[: options.most]
+            ]
         with Engine(options.package, backend=options.backend) as engine:
             package = {
                 "name": engine.package.name,
                 "version": engine.package.version,
                 "digest": engine.package.digest,
             }
-            case = measure(
-                engine, name, pairs[: options.most], options.steps, options.seed, console
-            )
+            case = measure(engine, name, pairs, options.steps, options.seed, console)
+            own = measure_segmentation(engine, pairs)
     except (SegregError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    curve = {**curve_of(case), "package": package}
+    curve = {**curve_of(case), **own, "package": package}
     print_table([case], console)
     write_folder(
         options.output,

@@ -191,7 +191,7 @@ def degrade_pair(engine: Engine, pair: Pair, steps: int, seed: int) -> list[dict
     scheme = make_scheme(moving.array, fixed.array)
     points = []
     for kind, strength, worse_moving, worse_fixed in degraded_sides(moving, fixed, steps, seed):
-        result = engine.register(*images, worse_moving, worse_fixed, refine="off")
+        result = engine.register(*images, worse_moving, worse_fixed)
         segmentation = [
             segmentation_dice(scheme, worse.array, true.array)
             for worse, true in ((worse_moving, moving), (worse_fixed, fixed))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.curve import curve_of
+from benchmarks.curve import curve_of, measure_segmentation
 from benchmarks.datasets import Pair
 from benchmarks.degradation import KINDS, summarise
 from benchmarks.pairs import COLUMNS, read_pairs
 from segreg.engine.expectation import read_curve
+from segreg.engine.nifti import write_nifti
+from segreg.engine.runtime import Engine
 
 
 def write_table(folder: Path, *rows: tuple[str, ...], header: tuple[str, ...] = COLUMNS) -> Path:
@@ -50,6 +53,35 @@ def test_files_of_the_command(
     curve = read_curve(tmp_path)
     assert curve is not None
     assert curve.expect(1.0).dice == pytest.approx(found["slope"] + found["intercept"])
+
+
+def test_own_segmentation_is_judged_by_the_given_labels(
+    segmenting_package: Path, tmp_path: Path
+) -> None:
+    """Labels that are what the package finds have a Dice of 1; half of one of two, on one side, a
+    twelfth less."""
+    image = np.zeros((12, 14, 16), np.float32)
+    image[2:6, 3:11, 3:11], image[7:10, 3:11, 3:11] = 100, 200
+    labels = np.where(image == 100, 4, np.where(image == 200, 9, 0)).astype(np.uint8)
+    half = labels.copy()
+    half[4:6] = 0
+    paths = {}
+    for name, array in (("image", image), ("labels", labels), ("half", half)):
+        paths[name] = tmp_path / f"{name}.nii.gz"
+        write_nifti(paths[name], array, np.eye(4))
+    good = Pair("good", paths["image"], paths["image"], paths["labels"], paths["labels"])
+    worse = replace(good, moving_labels=paths["half"])
+    with Engine(segmenting_package) as engine:
+        found = measure_segmentation(engine, [good, worse])["segmentation"]
+    dice = [1.0, 1 - (1 - 2 / 3) / 4]
+    assert found == {"dice": pytest.approx(np.mean(dice)), "sd": pytest.approx(np.std(dice))}
+
+
+def test_a_package_that_segments_nothing_says_nothing_of_it(
+    tiny_package: Path, pair: Pair
+) -> None:
+    with Engine(tiny_package) as engine:
+        assert measure_segmentation(engine, [pair]) == {}
 
 
 def test_spread_is_that_about_the_line() -> None:
