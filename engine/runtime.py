@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +24,7 @@ from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.precision import AUTO
 from segreg.engine.quality import Thresholds
 from segreg.engine.refinement import OFF, Refine, check_refine
+from segreg.engine.requests import pair_arguments, read_sides, source_notes
 from segreg.engine.result import Provenance, Result
 from segreg.engine.seams import (
     BACKGROUND,
@@ -37,15 +37,7 @@ from segreg.engine.segmentation import Segmenter, complete_labels
 from segreg.engine.surroundings import REGIONS, check_background, find_bodies
 from segreg.engine.timing import Stopwatch
 from segreg.engine.version import __version__
-from segreg.engine.volume import (
-    Volume,
-    VolumeLike,
-    as_volume,
-    check_image,
-    check_labels,
-    check_same_grid,
-    join_notes,
-)
+from segreg.engine.volume import Volume, VolumeLike, join_notes
 from segreg.kernels import hold_memory
 
 INTERPOLATIONS = ("linear", "nearest", "cubic")
@@ -239,7 +231,7 @@ class Engine:
                 "moving": moving, "fixed": fixed,
                 "moving labels": moving_labels, "fixed labels": fixed_labels,
             }
-            volumes = _read(sides, geometry)
+            volumes = read_sides(sides, geometry)
         sources = complete_labels(volumes, self.segmenter, watch)
         expectation, expected = expect_accuracy(
             tuple(sources.values()), labels_dice,
@@ -289,7 +281,7 @@ class Engine:
             notes=(
                 *self.package.notes,
                 *join_notes(volumes.values()),
-                *_source_notes(provenance.label_sources),
+                *source_notes(provenance.label_sources),
                 *body_notes(provenance.label_sources, refine),
                 *expected,
                 *unfound,
@@ -323,7 +315,7 @@ class Engine:
     def _job(
         self, pair: Mapping[str, Any] | Sequence[VolumeLike], options: dict[str, Any]
     ) -> Job[Result]:
-        result: Result = yield from stages_of(self.register)(**_arguments(pair, options))
+        result: Result = yield from stages_of(self.register)(**pair_arguments(pair, options))
         return result
 
     def _carrying(self, stage: str, watch: Stopwatch) -> AbstractContextManager[None]:
@@ -369,43 +361,3 @@ def _checked_passes(passes: object) -> int:
             f"got {passes!r}."
         )
     return passes
-
-
-def _read(sides: dict[str, VolumeLike | None], geometry: str | None) -> dict[str, Volume]:
-    """Read and check both sides; those of ``sides`` that are None are left out."""
-    given = [name for name, side in sides.items() if side is not None]
-
-    def read(name: str) -> Volume:
-        volume = as_volume(sides[name], geometry=geometry)
-        return check_labels(volume) if name.endswith("labels") else check_image(volume)
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        volumes = dict(zip(given, pool.map(read, given), strict=True))
-    for side in ("moving", "fixed"):
-        if f"{side} labels" in volumes:
-            check_same_grid(volumes[f"{side} labels"], volumes[side])
-    return volumes
-
-
-def _source_notes(sources: tuple[str, str]) -> Iterator[str]:
-    """What must be said of labels that nobody gave."""
-    for source in dict.fromkeys(sources):
-        sides = [side for side, of in zip(IMAGES, sources, strict=True) if of == source]
-        if source != GIVEN:
-            yield (
-                f"{' and '.join(sides)} labels: {source}; overlaps say how well these labels were "
-                "matched, not how right they are"
-            )
-
-
-IMAGES = ("moving", "fixed")
-SIDES = (*IMAGES, "moving_labels", "fixed_labels")
-
-
-def _arguments(pair: Mapping[str, Any] | Sequence[VolumeLike], options: dict[str, Any]) -> Any:
-    if not isinstance(pair, Mapping) and len(pair) in (len(IMAGES), len(SIDES)):
-        pair = dict(zip(SIDES, pair, strict=False))
-    if not isinstance(pair, Mapping) or not set(IMAGES) <= set(pair):
-        given = ", ".join(pair) if isinstance(pair, Mapping) else f"{len(pair)} entries"
-        raise InputError(f"pairs: expected {', '.join(SIDES)}, got {given}.")
-    return {**options, **pair}
