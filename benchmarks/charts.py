@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from benchmarks.latency import find_series, series_size, stage_median, stage_rows
+from benchmarks.latency import BRAIN, find_series, series_size, stage_median, stage_rows
 from benchmarks.record import newest_record
 from benchmarks.tables import bandwidths, gpu_name
 
@@ -130,7 +130,7 @@ def _draw_series(axes: Axes, sizes: Any, series: Sequence[dict[str, Any]]) -> No
 
 def draw_stages(record: dict[str, Any]) -> Figure:
     """Share of each stage, one bar a case."""
-    cases = [case for case in record["cases"] if case["id"] == "latency/brain"]
+    cases = [case for case in record["cases"] if case["id"].startswith(BRAIN)]
     for name in ("regions", "voxels"):
         series = find_series(record["cases"], name)
         chosen = sorted({0, len(series) // 2, len(series) - 1}) if series else []
@@ -170,7 +170,9 @@ def draw_stages(record: dict[str, Any]) -> Figure:
 def _case_name(case: dict[str, Any]) -> str:
     regions = f"{case['regions']} region{'' if case['regions'] == 1 else 's'}"
     shape = "x".join(map(str, case["shape"]))
-    return f"brain, {regions}" if case["id"] == "latency/brain" else f"{regions}, {shape}"
+    if case["id"].startswith(BRAIN):
+        return ", ".join(["brain", regions, *case["id"].split("/")[2:]])
+    return f"{regions}, {shape}"
 
 
 def _is_dark(colour: str) -> bool:

@@ -22,6 +22,7 @@ from segreg.engine.timing import STAGES
 MOST_OUTSIDE = 0.25  # of compute on the CPU, in anything but the network, for the brain pair
 SHORT = ("total", "compute", "infer", "write")  # columns for the terminal
 PARTS = ("brain", "regions", "voxels", "clients")
+BRAIN = "latency/brain"  # not refined; "/refined" and "/float32" differ from it in one thing
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     with TemporaryDirectory() as folder:
         for case, answer in _measure(options, order, Path(folder), left_out):
             cases.append(case)
-            context |= {name: answer[name] for name in ("package", "backend")}
+            context = {name: answer[name] for name in ("package", "backend")} | context
             print(describe_case(case), flush=True)
     bars = judge_bars(cases)
     fits = fit_growth(cases)
@@ -89,7 +90,9 @@ def _measure(
         if (options.data / "brain").is_dir():
             pair = next(brain(options.data))
             full = replace(order, repeats=options.repeats, report=True)
-            yield _measure_case("latency/brain", pair, full)
+            yield _measure_case(BRAIN, pair, full)
+            yield _measure_case(f"{BRAIN}/refined", pair, replace(order, refine=None))
+            yield _measure_case(f"{BRAIN}/float32", pair, replace(order, precision="float32"))
         else:
             left_out.append(f"brain: no data in {options.data.name}/brain; give --data")
     if "regions" in options.only:
@@ -165,14 +168,19 @@ def judge_bars(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
             stage_median(case, "compute") / (one * case["regions"] / least) for case in series[1:]
         )
     for case in cases:
-        if case["id"] == "latency/brain":
-            outside = 1 - stage_median(case, "infer") / stage_median(case, "compute")
+        if case["id"] == BRAIN:
+            outside = share_outside(case)
     return [
         judge_bar("compute of K regions over K times that of one", 1.0, worst, least=False),
         judge_bar(
             "share of compute outside the network, brain pair", MOST_OUTSIDE, outside, least=False
         ),
     ]
+
+
+def share_outside(case: dict[str, Any]) -> float:
+    """Share of compute in anything but the network."""
+    return 1 - stage_median(case, "infer") / stage_median(case, "compute")
 
 
 def fit_growth(cases: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -35,6 +35,8 @@ class Order:
     repeats: int = 10
     clients: int = 1
     report: bool = False  # also time the report for people
+    precision: str = "auto"
+    refine: str | None = "off"  # None: as the package asks
 
 
 def ask(order: Order) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def carry_out(order: Order) -> dict[str, Any]:
     imported = time.perf_counter()
     with open_package(order.package):
         opened = time.perf_counter()
-    with Engine(order.package, backend=order.backend) as engine:
+    with Engine(order.package, backend=order.backend, precision=order.precision) as engine:
         ready = time.perf_counter()
         first, facts = _request(engine, order)
         start = time.perf_counter()
@@ -105,7 +107,7 @@ def carry_out(order: Order) -> dict[str, Any]:
 def _request(engine: Engine, order: Order) -> tuple[dict[str, float], dict[str, Any]]:
     """Times of one request in ms, and what was registered."""
     start = time.perf_counter()
-    result = engine.register(*order.paths, refine="off")
+    result = engine.register(*order.paths, refine=order.refine)
     with TemporaryDirectory() as folder:
         result.save(Path(folder) / "result", report=False)
         total = time.perf_counter() - start

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.latency import find_series, stage_median, stage_rows
+from benchmarks.latency import BRAIN, find_series, share_outside, stage_median, stage_rows
 from benchmarks.record import newest_record
 
 REFINED = "refined"  # case of the accuracy benchmark beside those of so many passes
@@ -132,7 +132,7 @@ def _passes(number: int | str) -> str:
 def latency_section(record: Record) -> str:
     cases = {case["id"]: case for case in record["cases"]}
     parts = ["### Where the milliseconds go"]
-    pair = cases.get("latency/brain")
+    pair = cases.get(BRAIN)
     if pair is not None:
         shape = "x".join(map(str, pair["shape"]))
         cold = pair["cold"]
@@ -144,9 +144,29 @@ def latency_section(record: Record) -> str:
             f"{cold['total'] / 1000:.2f} s after {start / 1000:.2f} s of starting up; memory peaks "
             f"at {pair['peak_mib']:.0f} MiB.",
             stage_table(pair),
+            *_other_brains(cases),
         ]
     parts += [*_growth_words(record), *_clients_words(record["cases"])]
     return "\n\n".join(parts)
+
+
+def _other_brains(cases: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """The same pair refined, and in float32; older records have neither."""
+    for kind, words in (
+        ("refined", "Refined, as the package asks unless told otherwise"),
+        ("float32", "In float32, as processors without bfloat16 compute, and not refined"),
+    ):
+        case = cases.get(f"{BRAIN}/{kind}")
+        if case is not None:
+            parts = ", ".join(
+                f"{name} {summary['median']:.0f}"
+                for name, summary in stage_rows(case)
+                if name not in ("read", "write")
+            )
+            yield (
+                f"{words}: {stage_median(case, 'compute'):.0f} ms of computing ({parts}), "
+                f"{share_outside(case):.0%} of it outside the network."
+            )
 
 
 def stage_table(case: dict[str, Any]) -> str:

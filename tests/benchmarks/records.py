@@ -52,6 +52,8 @@ def latency_record() -> dict[str, Any]:
     for row in brain["warm"]:
         row["report"] = 500.0
     cases = [summarise_case("latency/brain", 1, brain)]
+    cases.append(summarise_case("latency/brain/refined", 1, answer(43, 160, 4000, infer=0.2)))
+    cases.append(summarise_case("latency/brain/float32", 1, answer(43, 160, 3000, infer=0.9)))
     cases += [summarise_case(f"latency/regions/{k}", 1, answer(k, 96, 100 * k)) for k in (1, 2, 4)]
     cases += [
         summarise_case(f"latency/voxels/{n}", 1, answer(8, n, n**1.5)) for n in (64, 128, 256)

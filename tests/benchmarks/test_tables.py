@@ -18,6 +18,7 @@ from benchmarks.tables import (
     bandwidths,
     gpu_table,
     kernels_table,
+    latency_section,
     make_section,
     markers,
     peers_table,
@@ -75,6 +76,16 @@ def test_stages() -> None:
     assert by_name["infer"] == ["808", "815", "816", "80%"]
     assert by_name["read"] == ["10", "10", "10", ""]
     assert by_name["report in HTML, on top"][0] == "500"
+
+
+def test_the_brain_refined_and_in_float32() -> None:
+    text = latency_section(latency_record())
+    refined = next(line for line in text.splitlines() if line.startswith("Refined"))
+    assert "4040 ms of computing" in refined
+    assert "infer 808" in refined
+    assert refined.endswith("80% of it outside the network.")
+    assert "3030 ms of computing" in text
+    assert "10% of it outside the network." in text
 
 
 def test_kernels() -> None:
