@@ -1,7 +1,8 @@
 """Accuracy inside the outlines: ``python -m benchmarks inside``.
 
 Real images are warped by known smooth fields, their contrast changed, noise added; what a
-registration finds is compared with the field, voxel by voxel, inside the labels.
+registration finds is compared with the field, voxel by voxel, inside the labels. So is what other
+tools find that look at the images alone, where they are installed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,14 +19,21 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.datasets import DATASETS
+from benchmarks.datasets import DATASETS, Pair
 from benchmarks.record import write_record
-from segreg.engine.labels import make_scheme
+from benchmarks.tools.base import Tool
+from benchmarks.tools.registry import TOOLS
+from benchmarks.trial import endpoint_errors, try_tool
 from segreg.engine.result import without_nan
 from segreg.engine.runtime import Engine
 from segreg.engine.volume import Volume, as_volume
 from segreg.kernels import jacobian_determinant, smooth, warp, warp_labels
 
+SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
+BY_IMAGES = [id for id, tool in TOOLS.items() if tool.driven_by == "image"]
+PEERS = ("greedy", "convexadam")
+WORDS = {"off": "network", "auto": "refined"}
+THREADS = 2
 NOISE = 0.03  # of the intensities' range
 SMOOTHNESS_MM, LONGEST_MM = 22.0, 20.0
 LEAST_DETERMINANT = 0.2
@@ -104,22 +113,48 @@ def measure(engine: Engine, pair: Known, refine: str | int) -> dict[str, Any]:
     result = engine.register(
         pair.moving, pair.fixed, pair.moving_labels, pair.fixed_labels, refine=refine
     )
-    away = np.sqrt(((result.displacement.displacement - pair.truth[0]) ** 2).sum(axis=0))
-    scheme = make_scheme(pair.moving_labels.array, pair.fixed_labels.array)
-    inside = away[scheme.region_map(pair.fixed_labels.array) > 0]
-    start = np.sqrt((pair.truth[0] ** 2).sum(axis=0))
     return {
         "id": f"inside/{pair.id}/{refine}",
-        "before_voxels": float(start[scheme.region_map(pair.fixed_labels.array) > 0].mean()),
-        "mean_voxels": float(inside.mean()),
-        "p95_voxels": float(np.percentile(inside, 95)),
+        **_errors(result.displacement.displacement, pair),
         "dice": result.quality.dice,
         "log_jacobian_sd": result.quality.log_jacobian_sd,
         "refinement": result.refinement.as_dict(),
         "unit": "s",
         "samples": [result.watch.compute],
         "median": result.watch.compute,
-        "refine_s": result.watch.seconds["refine"],
+        "refine_s": result.watch.seconds.get("refine", 0.0),
+    }
+
+
+def _errors(displacement: NDArray[np.float32], pair: Known) -> dict[str, float]:
+    labels = pair.fixed_labels.array
+    found = endpoint_errors(displacement, pair.truth[0], labels)
+    before = endpoint_errors(np.zeros_like(pair.truth[0]), pair.truth[0], labels)
+    return {
+        "before_voxels": before["mean"], "mean_voxels": found["mean"], "p95_voxels": found["p95"],
+    }  # fmt: skip
+
+
+def measure_tool(tool: Tool, pair: Known, folder: Path, limit: float) -> dict[str, Any]:
+    """The case of another tool on the same pair, or ``failed`` with the reason."""
+    paths = {side: folder / f"{side}.nii.gz" for side in SIDES}
+    for side, path in paths.items():
+        getattr(pair, side).write(path)
+    truth = folder / "truth.npy"
+    np.save(truth, pair.truth[0])
+    row = try_tool(tool, Pair(pair.id, **paths), THREADS, limit, truth=truth)
+    case: dict[str, Any] = {"id": f"inside/{pair.id}/{tool.id}", "settings": tool.settings}
+    if "failed" in row:
+        return {**case, "failed": row["failed"]}
+    return {
+        **case,
+        "mean_voxels": row["endpoint_voxels"]["mean"],
+        "p95_voxels": row["endpoint_voxels"]["p95"],
+        "dice": row["dice"],
+        "log_jacobian_sd": row["log_jacobian_sd"],
+        "unit": "s",
+        "samples": [row["seconds"]],
+        "median": row["seconds"],
     }
 
 
@@ -128,28 +163,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--package", default="shapes")
     parser.add_argument("--seeds", type=int, default=2, help="fields for each image")
     parser.add_argument("--only", help="images whose name begins so")
+    parser.add_argument(
+        "--tools", nargs="*", choices=BY_IMAGES, default=list(PEERS), help="on the same pairs"
+    )
+    parser.add_argument("--limit", type=float, default=300, help="seconds a tool may take a pair")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure with and without refinement, print the table, write the record."""
+    """Measure with and without refinement, and other tools; print the table, write the record."""
     console = Console(width=120)
-    table = Table()
-    for column in ("pair", "refine", "before", "mean", "95 %", "Dice", "refine s", "compute s"):
-        table.add_column(column, justify="left" if column == "pair" else "right")
-    cases = []
-    with Engine(options.package) as engine:
+    absent = {id: why for id in options.tools if (why := TOOLS[id].available()) is not None}
+    for id, reason in absent.items():
+        console.print(f"{id} is left out, {reason}")
+    tools = [TOOLS[id] for id in options.tools if id not in absent]
+    cases: list[dict[str, Any]] = []
+    with Engine(options.package) as engine, TemporaryDirectory(prefix="inside") as name:
         for pair in known_pairs(options.data, options.seeds):
             if options.only and not pair.id.startswith(options.only):
                 continue
-            for refine in ("off", "auto"):
-                case = measure(engine, pair, refine)
-                cases.append(case)
-                table.add_row(
-                    pair.id, refine, f"{case['before_voxels']:.2f}", f"{case['mean_voxels']:.3f}",
-                    f"{case['p95_voxels']:.3f}", f"{case['dice']:.3f}", f"{case['refine_s']:.2f}",
-                    f"{case['median']:.2f}",
-                )  # fmt: skip
-    console.print(table)
+            cases += [measure(engine, pair, refine) for refine in ("off", "auto")]
+            cases += [measure_tool(tool, pair, Path(name), options.limit) for tool in tools]
+    print_table(cases, console)
     if not options.no_record:
-        console.print(f"record: {write_record('inside', without_nan(cases), options.results)}")
+        path = write_record(
+            "inside", without_nan(cases), options.results, absent=absent, threads=THREADS,
+            limit_s=options.limit,
+        )  # fmt: skip
+        console.print(f"record: {path}")
     return 0
+
+
+def print_table(cases: list[dict[str, Any]], console: Console) -> None:
+    table = Table()
+    for column in ("pair", "by", "mean", "95 %", "Dice", "SD log J", "seconds"):
+        table.add_column(column, justify="right" if column != "pair" else "left")
+    for case in cases:
+        image, seed, kind = case["id"].removeprefix("inside/").rsplit("/", 2)
+        cells = [case.get("failed", ""), *[""] * 4]
+        if "failed" not in case:
+            measures = ("mean_voxels", "p95_voxels", "dice", "log_jacobian_sd", "median")
+            cells = [f"{case[name]:.3f}" for name in measures]
+        table.add_row(f"{image}/{seed}", WORDS.get(kind, kind), *cells)
+    console.print(table)

@@ -43,7 +43,12 @@ THREAD_VARIABLES = (
 
 
 def try_tool(
-    tool: Tool, pair: Pair, threads: int, limit: float, landmarks: Landmarks | None = None
+    tool: Tool,
+    pair: Pair,
+    threads: int,
+    limit: float,
+    landmarks: Landmarks | None = None,
+    truth: Path | None = None,
 ) -> dict[str, Any]:
     """What ``tool`` made of ``pair``: a row of figures, or ``failed`` with the reason.
 
@@ -52,6 +57,8 @@ def try_tool(
     limit : seconds for the whole process; one that takes longer is stopped.
     landmarks : files of the moving and of the fixed side, by where in the body they lie; the row
         then has ``landmark_errors`` of each.
+    truth : file (.npy) of the pair's true displacement (3, D, H, W), voxels of the fixed grid; the
+        row then has ``endpoint_voxels``.
     """
     with tempfile.TemporaryDirectory(prefix="trial") as name:
         folder = Path(name)
@@ -69,6 +76,7 @@ def try_tool(
                 part: [str(path.resolve()) for path in paths]
                 for part, paths in (landmarks or {}).items()
             },
+            "truth": None if truth is None else str(truth.resolve()),
         }
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         try:
@@ -98,7 +106,11 @@ _SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
 
 
 def measure(
-    tool: Tool, task: Task, started: float, landmarks: Landmarks | None = None
+    tool: Tool,
+    task: Task,
+    started: float,
+    landmarks: Landmarks | None = None,
+    truth: Path | None = None,
 ) -> dict[str, Any]:
     """Register and judge in this process; ``started`` is its start, seconds since the epoch.
 
@@ -107,8 +119,8 @@ def measure(
     tool.prepare(task)
     ready = time.time() - started
     start, before = time.perf_counter(), time.process_time()
-    known = tool.register()
-    seconds = time.perf_counter() - start if known is None else known
+    stated = tool.register()
+    seconds = time.perf_counter() - start if stated is None else stated
     worked = time.process_time() - before
     peak = peak_mib()
     outcome = tool.export()
@@ -130,7 +142,20 @@ def measure(
             for part, paths in (landmarks or {}).items()
         },
     }
+    if truth is not None:
+        labels = as_volume(task.fixed_labels).array
+        known = np.load(truth, allow_pickle=False)
+        row["endpoint_voxels"] = endpoint_errors(outcome.field.displacement, known, labels)
     return dict(without_nan(row))
+
+
+def endpoint_errors(
+    displacement: NDArray[np.float32], truth: NDArray[np.float32], labels: NDArray[Any]
+) -> dict[str, float]:
+    """Mean and 95th percentile of how far a displacement (3, D, H, W) is from the true one, voxels,
+    inside the labels."""
+    away = np.sqrt(((displacement - truth) ** 2).sum(axis=0))[labels > 0]
+    return {"mean": float(away.mean()), "p95": float(np.percentile(away, 95))}
 
 
 def landmark_errors(field: Field, moving: Path, fixed: Path) -> list[float]:
@@ -186,7 +211,8 @@ def main() -> None:
     tools = importlib.import_module(request["module"]).TOOLS
     (tool,) = [tool for tool in tools if tool.id == request["tool"]]
     landmarks = {p: (Path(m), Path(f)) for p, (m, f) in request["landmarks"].items()}
-    answer = measure(tool, task, request["started"], landmarks)
+    truth = None if request["truth"] is None else Path(request["truth"])
+    answer = measure(tool, task, request["started"], landmarks, truth)
     answer_path.write_text(json.dumps(answer), encoding="utf-8")
 
 
