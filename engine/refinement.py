@@ -25,7 +25,7 @@ from segreg.engine.frames import Frame
 from segreg.engine.levels import Source, normalised
 from segreg.engine.regions import RegionPlan
 from segreg.engine.resolutions import Resolutions
-from segreg.engine.texture import ITERATIONS, follow_texture
+from segreg.engine.texture import follow_texture
 
 FloatArray = NDArray[np.float32]
 Refine: TypeAlias = str | int
@@ -158,7 +158,7 @@ def _refine(
         )
         steps = _one_body(field, start, pair, (similarity, overlapped), refine)
         if steps.levels and pair.dice(field) >= overlapped:
-            return steps, f"{reason}, and all is one body: image, then outlines."
+            return steps, f"{reason}, best as one body: image, then outlines."
         field[...] = start
         steps = _both(field, pair, refine)
         if pair.dice(field) >= overlapped:
@@ -180,7 +180,9 @@ def _one_body(
     refine: Refine,
 ) -> _Iterations:
     """Steps on the texture of all as one body, then on outlines; in place. None if it is not."""
-    found = follow_texture(start, pair, *measured, _count(refine, ITERATIONS))
+    found = follow_texture(
+        start, pair, *measured, refine if isinstance(refine, int) else None
+    )
     if found is None:
         return _Iterations()
     field[...], levels = found
