@@ -5,7 +5,7 @@ Lengths are in units of the smallest spacing of the level: a thick slice is a lo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class Steps:
     margin: float = 0.1
     damping: float = 0.05
     floor: float = 0.003
+    most_voxels: float = MOST_VOXELS
 
 
 INSIDE = Steps(image=1.0, outline=4.0)
@@ -177,14 +178,32 @@ class Level:
         lengths = np.array(self.fixed.image.shape)
         return np.where(lengths > 1, 1 / self.spacing, 0.0)
 
-    def improve(self, field: FloatArray, regions: NDArray[np.int32], count: int) -> None:
+    def undivided(self) -> Level:
+        """This level without regions: everything in it is one body, and has no outline."""
+        fixed, moving = (
+            MatchingSide(
+                side.image,
+                array_module(side.words).zeros_like(side.words),
+                array_module(side.words).full_like(side.distances, REACH),
+            )
+            for side in (self.fixed, self.moving)
+        )
+        return replace(self, fixed=fixed, moving=moving)
+
+    def improve(
+        self,
+        field: FloatArray,
+        regions: NDArray[np.int32],
+        count: int,
+        steps: Steps = INSIDE,
+    ) -> None:
         """Take steps at this level for a finer displacement (3, D, H, W), in place."""
         start = array_module(field).stack(
             [_picked(component, self.factors) / np.float32(factor)
              for component, factor in zip(field, self.factors, strict=True)]
         )  # fmt: skip
         coarse = start.copy()
-        self.advance(coarse, count)
+        self.advance(coarse, count, steps)
         add_change(
             coarse - start,
             self.fixed.words & 0xFFFF,
@@ -200,7 +219,7 @@ class Level:
         On a large grid equations are those of cells: what is smoothed over ``agreement`` needs
         no finer ones.
         """
-        cell = CELL if field[0].size > MOST_VOXELS else 1
+        cell = CELL if field[0].size > steps.most_voxels else 1
         factors = _factors(self.fixed.image.shape, self.spacing, cell)
         spacing, whole = self.spacing * factors, self.fixed.words & 0xFFFF
         centre = [(factor - 1) / 2 for factor in factors]

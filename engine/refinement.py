@@ -5,7 +5,8 @@ the fused displacement takes Gauss-Newton steps (``segreg.kernels.match_sides``)
 the fixed grid, all regions at once: first on image and outlines together, smoothed widely, then on
 the outlines alone, which only moves voxels that look into another region. Regions are coupled
 across their border unless the field slides there (``couple``), so texture on one side helps the
-other and organs may still slide.
+other and organs may still slide. Where both images show one body, its texture goes first and
+regions do not count until the outlines do (``segreg.engine.texture``).
 
 Only the part of the grid around the regions is looked at; towards its rim changes fade. Where the
 overlap of the regions would fall, texture is left out, or nothing is changed at all.
@@ -19,13 +20,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from segreg.engine.arrays import array_module
 from segreg.engine.errors import InputError
 from segreg.engine.frames import Frame
-from segreg.engine.levels import Level, Source, normalised
-from segreg.engine.quality import dice_of_table
+from segreg.engine.levels import Source, normalised
 from segreg.engine.regions import RegionPlan
-from segreg.kernels import overlap, warp_labels
+from segreg.engine.resolutions import Resolutions
+from segreg.engine.texture import follow_texture
 
 FloatArray = NDArray[np.float32]
 Refine: TypeAlias = str | int
@@ -121,23 +121,10 @@ def refine_displacement(
     start, through = frame.cut(displacement[0]), frame.shift(to_moving)
     field = start.copy()
     filled = int(plan.fixed.stats.voxels[1:].sum()) == plan.fixed.image.size
-    pair = _Pair(fixed, moving, through, spacing, len(plan.maps), filled)
+    pair = Resolutions(fixed, moving, through, spacing, len(plan.maps), filled)
     native = pair.level(1)
     before, overlapped = native.measure(field), pair.dice(field)
-    steps, reason = _Iterations(), f"squared local correlation {before.similarity:.3f}"
-    if before.similarity >= NO_TEXTURE:
-        steps = _both(field, native, pair, refine)
-        reason = f"Texture agrees ({reason}, from {NO_TEXTURE:g} on): image and outlines."
-        if pair.dice(field) < overlapped:
-            field[...], steps = start, _Iterations()
-            reason = "Texture pulled regions apart: outlines alone."
-    else:
-        reason = f"No texture in common ({reason}, below {NO_TEXTURE:g}): outlines alone."
-    if not steps.levels:
-        steps = _Iterations((), native.fit(field, _count(refine, OUTLINE_ITERATIONS)))
-        if pair.dice(field) < overlapped:
-            field[...], steps = start, _Iterations()
-            reason = "Neither texture nor outlines brought regions nearer: left as it was."
+    steps, reason = _refine(field, pair, before.similarity, overlapped, refine)
     after = native.measure(field)
     field -= start
     frame.add(field, displacement[0])
@@ -157,36 +144,55 @@ class _Iterations:
     outlines: int = 0
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Both sides, and how they lie to each other; ``filled`` if no fixed voxel is background."""
+def _refine(
+    field: FloatArray, pair: Resolutions, similarity: float, overlapped: float, refine: Refine
+) -> tuple[_Iterations, str]:
+    """The first way to refine ``field``, in place, that does not part regions; and why that."""
+    start = field.copy()
+    reason = (
+        f"No texture in common (squared local correlation {similarity:.3f}, below {NO_TEXTURE:g})"
+    )
+    if similarity >= NO_TEXTURE:
+        reason = (
+            f"Texture agrees (squared local correlation {similarity:.3f}, from {NO_TEXTURE:g} on)"
+        )
+        steps = _one_body(field, start, pair, (similarity, overlapped), refine)
+        if steps.levels and pair.dice(field) >= overlapped:
+            return steps, f"{reason}, best as one body: image, then outlines."
+        field[...] = start
+        steps = _both(field, pair, refine)
+        if pair.dice(field) >= overlapped:
+            return steps, f"{reason}: image and outlines."
+        field[...] = start
+        reason = "Texture pulled regions apart"
+    steps = _Iterations((), pair.level(1).fit(field, _count(refine, OUTLINE_ITERATIONS)))
+    if pair.dice(field) >= overlapped:
+        return steps, f"{reason}: outlines alone."
+    field[...] = start
+    return _Iterations(), "Neither texture nor outlines brought regions nearer: left as it was."
 
-    fixed: Source
-    moving: Source
-    to_moving: NDArray[np.float64]
-    spacing: tuple[NDArray[np.float64], NDArray[np.float64]]
-    count: int
-    filled: bool
 
-    def level(self, coarsening: int) -> Level:
-        return Level.make(self.fixed, self.moving, self.to_moving, self.spacing, coarsening)
-
-    def dice(self, field: FloatArray) -> float:
-        """Mean Dice of the regions under a displacement (3, D, H, W).
-
-        Regions that fill the grid end where the image does: to look beyond is no error then.
-        """
-        moving, fixed = self.moving.regions, self.fixed.regions
-        if self.filled:
-            everywhere = array_module(moving).ones_like(moving)
-            fixed = fixed * warp_labels(everywhere, field[None], affine=self.to_moving)
-        table = overlap(moving, fixed, field[None], self.count, affine=self.to_moving)
-        return float(dice_of_table(table).mean())
+def _one_body(
+    field: FloatArray,
+    start: FloatArray,
+    pair: Resolutions,
+    measured: tuple[float, float],
+    refine: Refine,
+) -> _Iterations:
+    """Steps on the texture of all as one body, then on outlines; in place. None if it is not."""
+    found = follow_texture(
+        start, pair, *measured, refine if isinstance(refine, int) else None
+    )
+    if found is None:
+        return _Iterations()
+    field[...], levels = found
+    return _Iterations(levels, pair.level(1).fit(field, _count(refine, OUTLINE_ITERATIONS)))
 
 
-def _both(field: FloatArray, native: Level, pair: _Pair, refine: Refine) -> _Iterations:
+def _both(field: FloatArray, pair: Resolutions, refine: Refine) -> _Iterations:
     """Steps on image and outlines, coarse to fine, then on outlines alone; in place."""
     levels: list[tuple[int, int]] = []
+    native = pair.level(1)
     for coarsening in COARSENINGS:
         level = pair.level(coarsening)
         if level.deep_share >= LEAST_DEEP:
