@@ -119,7 +119,7 @@ def measure(engine: Engine, pair: Known, refine: str | int) -> dict[str, Any]:
         "unit": "s",
         "samples": [result.watch.compute],
         "median": result.watch.compute,
-        "refine_s": result.watch.seconds["refine"],
+        "refine_s": result.watch.seconds.get("refine", 0.0),
     }
 
 
