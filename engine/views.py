@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,29 +13,24 @@ Ask = Callable[[FloatArray], FloatArray]
 AXES = {"z": -3, "y": -2, "x": -1}
 
 
-def average_mirrored(ask: Ask, axes: Sequence[str]) -> Ask:
-    """``ask`` over an image and its mirror images along all subsets of ``axes``, averaged.
+def average_mirrored(ask: Ask, views: Sequence[Sequence[str]]) -> Ask:
+    """``ask`` of an image and of its mirror images, averaged.
 
     Parameters
     ----------
     ask : images (B, 1, D, H, W) -> scores (B, C, D, H, W).
-    axes : some of "z", "y" and "x", as the network sees them; none gives ``ask`` back.
+    views : of each mirror image the axes that it is turned round along: some of "z", "y" and "x",
+        as the network sees them. No views give ``ask`` back.
     """
-    if not axes:
+    if not views:
         return ask
-    views = list(_subsets([AXES[name] for name in axes]))
+    mirrored = [tuple(AXES[name] for name in view) for view in views]
 
     def ask_all(images: FloatArray) -> FloatArray:
         total: FloatArray = ask(images).copy()
-        for view in views[1:]:
-            total += np.flip(ask(np.ascontiguousarray(np.flip(images, view))), view)
-        total /= len(views)
+        for axes in mirrored:
+            total += np.flip(ask(np.ascontiguousarray(np.flip(images, axes))), axes)
+        total /= 1 + len(mirrored)
         return total
 
     return ask_all
-
-
-def _subsets(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """All of them, the empty one first."""
-    for count in range(len(axes) + 1):
-        yield from itertools.combinations(axes, count)

@@ -134,14 +134,14 @@ def test_spacing_follows_the_turned_axes(build: Build) -> None:
 
 
 def test_mirror_images_are_segmented_too(build: Build) -> None:
-    segmenter = build(mirrored=["y", "x"], patch=[4, 16, 16])
+    segmenter = build(mirrored=[["y", "x"]], patch=[4, 16, 16])
     asked = []
     infer = segmenter.backend.infer
     segmenter.backend.infer = lambda batch: (asked.append(batch), infer(batch))[1]  # type: ignore[method-assign]
     found = segmenter.segment([image(truth())])[0]
     np.testing.assert_array_equal(found.array, truth())
-    assert len(asked) == 4 * 36  # four views of each window
-    np.testing.assert_array_equal(asked[3], asked[0][..., ::-1, ::-1])
+    assert len(asked) == 2 * 36  # two views of each window
+    np.testing.assert_array_equal(asked[1], asked[0][..., ::-1, ::-1])
 
 
 class TestPrecision:
@@ -329,7 +329,7 @@ class TestPackage:
             ({"intensity": {"rule": "window", "low": 0}}, "'high' is a required property"),
             ({"classes": [{"name": "x", "label": 0}]}, "classes"),
             ({"colour": "red"}, "colour"),
-            ({"mirrored": ["x", "t"]}, "mirrored"),
+            ({"mirrored": [["x", "t"]]}, "mirrored"),
             ({"variants": {"int8": {}}}, "int8"),
         ],
     )
