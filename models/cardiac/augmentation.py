@@ -58,7 +58,7 @@ def _sample_points(rng: torch.Generator, frame: Frame, slices: int) -> torch.Ten
 
 
 def _turn(rng: torch.Generator) -> torch.Tensor:
-    """Rotation, scale, stretch, direction of the axes and, sometimes, another order of them."""
+    """Rotation, scale, stretch and, sometimes, another axis order or direction."""
     angle = float(torch.randn((), generator=rng)) * math.radians(15)
     if _chance(rng, 0.1):
         angle += math.pi / 2 * int(torch.randint(4, (), generator=rng))
@@ -66,9 +66,7 @@ def _turn(rng: torch.Generator) -> torch.Tensor:
     scale = torch.exp(torch.randn((), generator=rng) * 0.12)
     stretch = torch.exp(torch.randn(2, generator=rng) * 0.07)
     turn = torch.tensor([[cosine, -sine], [sine, cosine]]) * scale @ torch.diag(stretch)
-    # All four mirror images are as likely: the package averages over them.
-    signs = torch.tensor([-1.0 if _chance(rng, 0.5) else 1.0 for _ in range(2)])
-    return turn * signs
+    return turn.flip(1) if _chance(rng, 0.05) else turn
 
 
 def _bend(rng: torch.Generator) -> torch.Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.cardiac import train_segmentation as recipe
-from models.cardiac.augmentation import SIDE, _turn, make_patch
+from models.cardiac.augmentation import SIDE, make_patch
 from models.cardiac.patients import Frame, frame_files, read_frame
 from models.cardiac.segmentation_network import SliceConv, SliceUnfold, StackNetwork, widen
 from models.cardiac.train_segmentation import Patches, predict, segmentation_loss, validate
@@ -49,18 +49,6 @@ def test_patches_are_seeded_and_show_the_heart() -> None:
     assert image.shape == (1, 6, SIDE, SIDE)
     assert labels.shape == (6, SIDE, SIDE)
     assert set(labels.unique().tolist()) == {0, 1, 2, 3}
-
-
-def test_patches_are_mirrored_along_either_axis() -> None:
-    rng = torch.Generator().manual_seed(0)
-    turns = torch.stack([_turn(rng) for _ in range(400)])
-    # Most keep the axes' order: the diagonal says which way each of them points.
-    upright = turns[turns.diagonal(dim1=1, dim2=2).abs().amin(1) > 0.5]
-    assert len(upright) > 300
-    signs = upright.diagonal(dim1=1, dim2=2).sign()
-    ways, counts = signs.unique(dim=0, return_counts=True)
-    assert len(ways) == 4
-    assert (counts / len(upright) - 0.25).abs().max() < 0.08
 
 
 def test_batches_have_as_many_slices_as_the_shortest_stack() -> None:
