@@ -21,7 +21,7 @@ from segreg.engine.label_names import LabelNames
 from segreg.engine.labels import Groups, LabelScheme, make_scheme
 from segreg.engine.package import open_package
 from segreg.engine.pipeline import Pipeline, Progress
-from segreg.engine.precision import AUTO
+from segreg.engine.precision import AUTO, FULL
 from segreg.engine.quality import Thresholds
 from segreg.engine.refinement import OFF, Refine, check_refine
 from segreg.engine.requests import pair_arguments, read_sides, source_notes
@@ -54,7 +54,8 @@ class Engine:
     backend : name of a backend, or one that is open (and stays so); None takes the first that is
         installed and can run the package.
     precision : "auto" takes the fastest that the exporter proved for the package and that the
-        machine has; or "float32", "bfloat16", "float16", "int8". See ``segreg.engine.precision``.
+        machine has, for the segmentation too, which only "float32" binds besides; or "bfloat16",
+        "float16", "int8". See ``segreg.engine.precision``.
     passes : how often the network is asked per region; None takes the package's number.
     threads : CPU threads of the network; None leaves it to the backend.
     options : how a backend of the GPU loads the network; see ``open_backend``.
@@ -115,7 +116,7 @@ class Engine:
             self.segmenter = self._open_segmenter(
                 segmenter, resources, keyring,
                 backend=backend if isinstance(backend, str) else None,
-                threads=threads, options=options,
+                precision=FULL if precision == FULL else AUTO, threads=threads, options=options,
             )  # fmt: skip
             self._resources = resources.pop_all()  # what fails above leaves nothing open
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from segreg.engine.backends import Backend, availability, open_backend
 from segreg.engine.errors import BackendError
+from segreg.engine.machine import processor_flags
 from segreg.engine.package import SEGMENTATION, Package
+from segreg.engine.precision import can_run
 from segreg.engine.probes import image_batch
 from segreg.engine.verification import REFERENCE
 
@@ -145,18 +148,27 @@ def check_segmentation(package: Package) -> list[ScoreCheck]:
     finally:
         reference.close()
     checks = []
-    for entry in availability():
-        if not entry.usable or entry.name == REFERENCE:
-            continue
+    for name, version, precision in _others(settings):
         try:
-            backend = open_backend(entry.name, network, channels=1, outputs=outputs)
+            backend = open_backend(name, network, channels=1, outputs=outputs, precision=precision)
             try:
-                checks.append(check_scores(backend, entry.version, images, expected, tolerance))
+                checks.append(check_scores(backend, version, images, expected, tolerance))
             finally:
                 backend.close()
         except BackendError as error:
-            checks.append(_refused(entry.name, str(entry.version), error))
+            checks.append(_refused(name, str(version), error))
     return checks
+
+
+def _others(settings: dict[str, Any]) -> Iterator[tuple[str, str | None, str | None]]:
+    """(backend, version, precision) of all that is not the reference; None: as it is stored."""
+    flags = processor_flags()
+    for entry in availability():
+        if entry.usable and entry.name != REFERENCE:
+            yield entry.name, entry.version, None
+            for precision in settings.get("variants", {}):
+                if can_run(precision, entry.name, flags):
+                    yield entry.name, entry.version, precision
 
 
 def _refused(name: str, version: str, error: BackendError) -> ScoreCheck:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import nibabel.orientations as axes
@@ -17,8 +18,11 @@ from segreg.engine.compatibility import choose_backend
 from segreg.engine.components import keep_largest
 from segreg.engine.errors import InputError, PackageError
 from segreg.engine.expectation import GIVEN, Curve
+from segreg.engine.machine import processor_flags
 from segreg.engine.package import SEGMENTATION, Package
+from segreg.engine.precision import AUTO, FULL, checked_precision, choose_precision
 from segreg.engine.timing import Stopwatch
+from segreg.engine.views import average_mirrored
 from segreg.engine.volume import Volume, check_labels
 from segreg.engine.windows import FloatArray, run_windows
 from segreg.kernels import warp
@@ -33,11 +37,14 @@ class Segmenter:
     Parameters
     ----------
     backend : name of a backend; None takes the first that can run the network.
+    precision : "auto" takes the fastest that the exporter proved and that the machine has;
+        "float32" the network as it is stored. See ``segreg.engine.precision``.
     threads, options : as for ``open_backend``.
 
     Raises
     ------
     PackageError : the package has no segmentation network.
+    InputError : a precision that is not known.
     """
 
     def __init__(
@@ -45,6 +52,7 @@ class Segmenter:
         package: Package,
         *,
         backend: str | None = None,
+        precision: str = AUTO,
         threads: int | None = None,
         options: CudaOptions | None = None,
     ) -> None:
@@ -57,7 +65,7 @@ class Segmenter:
         self.source = f"automatic by {package.name} {package.version}"
         self._package, self._lock = package, threading.Lock()
         self._facts: dict[str, Any] = {"threads": threads, "options": options}
-        self._asked = backend
+        self._asked, self._precision = backend, checked_precision(precision)
         self._backend: Backend | None = None
 
     @property
@@ -85,14 +93,16 @@ class Segmenter:
         ------
         InputError : an image in which the network finds nothing it knows.
         BackendError : the network failed.
+        PrecisionError : it was not proved in the precision asked for, or that cannot run here.
         """
+        infer = average_mirrored(self.backend.infer, self.settings.get("mirrored", ()))
         prepared = [self.prepare(image) for image in images]
         order = sorted(range(len(images)), key=lambda k: prepared[k].shape)
         label_maps: dict[int, Volume] = {}
         for _, group in groupby(order, key=lambda k: prepared[k].shape):
             members = list(group)
             scores = run_windows(
-                self.backend.infer,
+                infer,
                 np.stack([prepared[k] for k in members]),
                 self.settings["patch"],
                 self.settings["stride"],
@@ -113,9 +123,16 @@ class Segmenter:
         patch = [n for n in self.settings["patch"] if n is not None]
         # A backend that builds for shapes builds for the patch, where that is fixed.
         canvas = patch if len(patch) == len(self.settings["patch"]) else ANY_WINDOW
+        flags = processor_flags()
+
+        def find(backend: str) -> tuple[Path, str | None]:
+            chosen = choose_precision(self.settings, backend, flags, self._precision).precision
+            # In float32 a backend runs the file as it is, whose weights may be of another type.
+            return self._package.folder / SEGMENTATION, None if chosen == FULL else chosen
+
         return open_backend(
             choose_backend(self._package, self._asked, refused),
-            self._package.folder / SEGMENTATION,
+            find,
             channels=1,
             outputs=1 + len(self.settings["classes"]),
             canvas=canvas,

@@ -141,8 +141,11 @@ def add_segmentation(
         if report["faults"] and not allow_failed_parity:
             raise ParityError(report["faults"])
         settings["parity"] = report["verdict"]
+        settings.pop("variants", None)
         if report["refused_by"]:
             settings["refused_by"] = report["refused_by"]
+        if report["variants"]:
+            settings["variants"] = report["variants"]
         write_json(folder / PARITY, {**report, "made_with": made_with()})
         _finish(folder, metadata)
         load_package(folder)

@@ -17,6 +17,7 @@ from segreg.engine.scores import ScoreTolerance, check_scores, image_shapes
 from segreg.engine.segmentation import Segmenter
 from segreg.engine.volume import Volume
 from segreg.engine.windows import run_windows
+from segreg.export.segmentation_variants import Kept, measure_reduced
 
 FloatArray = NDArray[np.float32]
 Ask = Callable[[FloatArray], FloatArray]
@@ -58,9 +59,13 @@ def measure_scores(
             backend.close()
     if not cases and not faults:
         faults.append("no backend here runs the network; pip install 'segreg[cpu]'")
+    reduced: Kept = ({}, {})
+    if not faults:
+        reduced = measure_reduced(package, batches, refused, tolerance, progress)
     return {
         "schema": 1, "verdict": "failed" if faults else "passed", "faults": faults,
         "tolerance": asdict(tolerance), "cases": cases, "refused_by": refused,
+        "variants": reduced[0], "dropped": reduced[1],
     }
 
 

@@ -149,12 +149,14 @@ def _remove(package: Package, precision: str) -> None:
         write_checksums(package.folder)
 
 
-def measure_speed_up(plain: Backend, reduced: Backend, regions: Batch) -> float:
+def measure_speed_up(
+    plain: Backend, reduced: Backend, regions: Batch, rounds: int = ROUNDS
+) -> float:
     """Time of ``plain`` over that of ``reduced``: the least of several runs each, in turn."""
     least = {plain: float("inf"), reduced: float("inf")}
     for backend in least:
         backend.infer(regions)  # warm
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for backend in least:
             start = time.perf_counter()
             backend.infer(regions)
@@ -208,12 +210,12 @@ def _try(
     finally:
         reduced.close()
         plain.close()
-    trial.speed[name] = {"speed_up": gain, "capability": _computed_by(trial.precision)}
+    trial.speed[name] = {"speed_up": gain, "capability": computed_by(trial.precision)}
     if gain < FASTER:
         trial.slow.append(f"{name}: {gain:.2f} times as fast as float32")
 
 
-def _computed_by(precision: str) -> str:
+def computed_by(precision: str) -> str:
     """What this machine computes ``precision`` with."""
     if flag := capability(precision, processor_flags()):
         return flag

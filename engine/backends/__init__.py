@@ -14,9 +14,9 @@ from segreg.engine.backends.options import CudaOptions
 from segreg.engine.errors import BackendError, OperatorError, PrecisionError
 from segreg.engine.machine import describe_cupy
 
-# Backend -> the file it shall load and the precision it shall run in; raises PrecisionError where
-# there is none for it.
-Networks = Callable[[str], tuple[Path, str]]
+# Backend -> the file it shall load and the precision it shall run in, None for that of the file;
+# raises PrecisionError where there is none for it.
+Networks = Callable[[str], tuple[Path, str | None]]
 
 __all__ = ["REGISTRY", "Availability", "Backend", "CudaOptions", "availability", "open_backend"]
 

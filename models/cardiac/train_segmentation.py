@@ -99,10 +99,18 @@ def predict(network: torch.nn.Module, frame: Frame, device: torch.device) -> tor
     return back.argmax(0).view(depth, *native)
 
 
-def train(folder: Path, data: Path, steps: int, seed: int, start: Path | None = None) -> Path:
+def train(
+    folder: Path,
+    data: Path,
+    steps: int,
+    seed: int,
+    start: Path | None = None,
+    rate: float = RATE,
+) -> Path:
     """Train for ``steps`` steps, continuing ``folder/checkpoint.pt`` where there is one.
 
     ``start`` : weights to begin with, also those of a network before it got all its connections.
+    ``rate`` : of learning, at its highest.
     """
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +122,7 @@ def train(folder: Path, data: Path, steps: int, seed: int, start: Path | None = 
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
     )
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
     checkpoint = folder / "checkpoint.pt"
     done = resume(checkpoint, network, average, optimizer)
     patches = Patches(read_frames(data, TRAINING), seed + done)
@@ -123,7 +131,7 @@ def train(folder: Path, data: Path, steps: int, seed: int, start: Path | None = 
     mean_loss = 0.0
     for step in tqdm(range(done, steps), total=steps, initial=done, mininterval=10):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, RATE)
+            group["lr"] = learning_rate(step, steps, rate)
         loss = train_batch(network, optimizer, next(loader))
         average.update_parameters(network)
         mean_loss = loss if step == done else 0.98 * mean_loss + 0.02 * loss
@@ -162,8 +170,9 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="weights to begin with (a state dict)")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=RATE, help="highest rate of learning")
     options = parser.parse_args()
-    train(options.output, options.data, options.steps, options.seed, options.start)
+    train(options.output, options.data, options.steps, options.seed, options.start, options.rate)
 
 
 if __name__ == "__main__":

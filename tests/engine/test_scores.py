@@ -11,7 +11,9 @@ import pytest
 
 from segreg.engine.backends.base import Backend
 from segreg.engine.errors import BackendError
+from segreg.engine.machine import processor_flags
 from segreg.engine.package import load_package, write_checksums
+from segreg.engine.precision import can_run
 from segreg.engine.probes import image_batch
 from segreg.engine.scores import PARITY, ScoreTolerance, check_segmentation, compare_scores
 from tests.conftest import write_segmenting_package
@@ -59,6 +61,18 @@ def test_backend_that_cannot(segmenting_package: Path, monkeypatch: pytest.Monke
     found = others(segmenting_package)["openvino"]
     assert found.refusal == "no memory left"
     assert found.sound
+
+
+def test_proved_precisions_are_compared_too(tmp_path: Path) -> None:
+    speed = {"openvino": {"speed_up": 4.0, "capability": "amx_bf16"}}
+    proved = {"bfloat16": {"worst_probability": 0.01, "labels_changed": 0.0, "speed": speed}}
+    folder = write_segmenting_package(tmp_path / "reduced", variants=proved)
+    checks = {check.precision: check for check in check_segmentation(load_package(folder))}
+    has = can_run("bfloat16", "openvino", processor_flags())
+    assert set(checks) == ({"float32", "bfloat16"} if has else {"float32"})
+    if has:
+        assert checks["bfloat16"].worst_probability > checks["float32"].worst_probability
+        assert checks["bfloat16"].allowed == ScoreTolerance().reduced
 
 
 def test_what_may_differ_is_what_the_proof_allowed(tmp_path: Path) -> None:

@@ -6,17 +6,20 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nibabel.orientations as orientations
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from segreg.engine import segmentation
 from segreg.engine.backends import availability
 from segreg.engine.bill import make_bill
-from segreg.engine.errors import BackendError, InputError, PackageError
+from segreg.engine.errors import BackendError, InputError, PackageError, PrecisionError
+from segreg.engine.machine import processor_flags
 from segreg.engine.package import load_package, write_checksums
+from segreg.engine.precision import can_run
 from segreg.engine.runtime import Engine
 from segreg.engine.segmentation import Segmenter, normalise, resample
 from segreg.engine.verification import check_backends
@@ -128,6 +131,72 @@ def test_spacing_follows_the_turned_axes(build: Build) -> None:
     segmenter.backend.infer = lambda batch: (seen.append(batch.shape), infer(batch))[1]  # type: ignore[method-assign]
     segmenter.segment([image(truth())])  # y of 1.5 mm becomes the slowest axis
     assert seen == [(1, 1, 13, 31, 9)]
+
+
+def test_mirror_images_are_segmented_too(build: Build) -> None:
+    segmenter = build(mirrored=[["y", "x"]], patch=[4, 16, 16])
+    asked = []
+    infer = segmenter.backend.infer
+    segmenter.backend.infer = lambda batch: (asked.append(batch), infer(batch))[1]  # type: ignore[method-assign]
+    found = segmenter.segment([image(truth())])[0]
+    np.testing.assert_array_equal(found.array, truth())
+    assert len(asked) == 2 * 36  # two views of each window
+    np.testing.assert_array_equal(asked[1], asked[0][..., ::-1, ::-1])
+
+
+class TestPrecision:
+    VARIANTS: ClassVar[dict[str, Any]] = {
+        "bfloat16": {
+            "worst_probability": 0.01,
+            "labels_changed": 0.001,
+            "speed": {"openvino": {"speed_up": 4.0, "capability": "amx_bf16"}},
+        }
+    }
+
+    @pytest.mark.parametrize(
+        ("flags", "asked", "expected"),
+        [
+            ({"amx_bf16"}, "auto", "bfloat16"),
+            ({"amx_bf16"}, "float32", None),
+            ({"avx2"}, "auto", None),
+            (None, "auto", None),
+            (None, "bfloat16", "bfloat16"),
+        ],
+    )
+    def test_the_proved_one_that_the_machine_has(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        flags: set[str] | None, asked: str, expected: str | None,
+    ) -> None:  # fmt: skip
+        opened = {}
+
+        def note(name: Any, find: Any, **facts: Any) -> None:
+            opened.update({each: find(each)[1] for each in ("openvino", "onnxruntime")
+                           if asked == "auto" or each == "openvino"})  # fmt: skip
+
+        monkeypatch.setattr(segmentation, "processor_flags", lambda: flags)
+        monkeypatch.setattr(segmentation, "open_backend", note)
+        folder = write_segmenting_package(tmp_path / "package", variants=self.VARIANTS)
+        assert Segmenter(load_package(folder), precision=asked).backend is None
+        assert opened.pop("openvino") == expected
+        assert set(opened.values()) <= {None}
+
+    def test_engine_binds_it_with_float32_alone(self, tmp_path: Path) -> None:
+        folder = write_segmenting_package(tmp_path / "package", variants=self.VARIANTS)
+        has = can_run("bfloat16", "openvino", processor_flags())
+        for asked, expected in (("auto", "bfloat16" if has else "float32"), ("float32", "float32")):
+            with Engine(folder, backend="openvino", precision=asked) as engine:
+                assert isinstance(engine.segmenter, Segmenter)
+                assert engine.segmenter.backend.precision == expected
+                np.testing.assert_array_equal(
+                    engine.segmenter.segment([image(truth())])[0].array, truth()
+                )
+
+    def test_what_is_not_proved_or_not_known(self, segmenting_package: Path) -> None:
+        package = load_package(segmenting_package)
+        with pytest.raises(PrecisionError, match="proved in float32 only"):
+            Segmenter(package, precision="bfloat16").segment([image(truth())])
+        with pytest.raises(InputError, match="expected auto or one of"):
+            Segmenter(package, precision="double")
 
 
 def test_largest_component_is_asked_for_by_label(build: Build) -> None:
@@ -260,6 +329,8 @@ class TestPackage:
             ({"intensity": {"rule": "window", "low": 0}}, "'high' is a required property"),
             ({"classes": [{"name": "x", "label": 0}]}, "classes"),
             ({"colour": "red"}, "colour"),
+            ({"mirrored": [["x", "t"]]}, "mirrored"),
+            ({"variants": {"int8": {}}}, "int8"),
         ],
     )
     def test_schema(self, tmp_path: Path, settings: dict[str, Any], words: str) -> None:

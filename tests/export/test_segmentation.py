@@ -15,11 +15,13 @@ from typer.testing import CliRunner
 from segreg.cli.commands import app
 from segreg.engine.backends.base import Backend
 from segreg.engine.errors import BackendError, InputError, PackageError
+from segreg.engine.machine import processor_flags
 from segreg.engine.package import load_package, write_checksums
+from segreg.engine.precision import can_run
 from segreg.engine.runtime import Engine
 from segreg.engine.segmentation import Segmenter
 from segreg.engine.volume import Volume
-from segreg.export import add_segmentation
+from segreg.export import add_segmentation, segmentation_variants
 from segreg.export.parity import ParityError
 from tests.conftest import SEGMENTATION, threshold_network, tiny_network, write_tiny_package
 
@@ -97,6 +99,54 @@ def test_onnx_of_others_with_a_fixed_patch(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.stderr
     found = Segmenter(load_package(tmp_path / "foreign")).segment([image()])[0].array
     assert set(np.unique(found)) == {0, 4, 9}
+
+
+class TestReduced:
+    """bfloat16, which needs no file: kept where the backend gains by it."""
+
+    @pytest.fixture(autouse=True)
+    def machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        if not can_run("bfloat16", "openvino", processor_flags()):
+            pytest.skip("the processor does not compute in bfloat16")
+
+    def export(self, path: Path, monkeypatch: pytest.MonkeyPatch, gain: float, **known: Any) -> Any:
+        monkeypatch.setattr(segmentation_variants, "measure_speed_up", lambda *shown: gain)
+        package = add_segmentation(Thresholds(), spec(**known), path / "blobs", image=image())
+        report = json.loads((package.folder / "docs/segmentation_parity.json").read_text())
+        return package.settings["segmentation"].get("variants"), report["dropped"]
+
+    def test_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        variants, dropped = self.export(tmp_path, monkeypatch, 3.0)
+        assert dropped == {}
+        found = variants["bfloat16"]
+        assert found["speed"]["openvino"]["speed_up"] == 3
+        assert 0 < found["worst_probability"] < 0.1
+        assert Segmenter(load_package(tmp_path / "blobs")).backend.precision == "bfloat16"
+
+    def test_dropped_where_slow(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        variants, dropped = self.export(tmp_path, monkeypatch, 1.01)
+        assert variants is None
+        assert dropped == {"bfloat16 in openvino": ["1.01 times as fast as float32"]}
+
+    def test_dropped_where_wrong(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        variants, dropped = self.export(tmp_path, monkeypatch, 3.0, tolerance={"reduced": 1e-7})
+        assert variants is None
+        assert "(allowed 1e-07)" in dropped["bfloat16 in openvino"][0]
+
+    def test_failing_there_is_a_reason(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plain = Backend.infer
+
+        def fail(self: Backend, images: Any) -> Any:
+            if self.precision == "bfloat16":
+                raise BackendError("no memory left\nand more")
+            return plain(self, images)
+
+        monkeypatch.setattr(Backend, "infer", fail)
+        variants, dropped = self.export(tmp_path, monkeypatch, 3.0)
+        assert variants is None
+        assert dropped == {"bfloat16 in openvino": ["no memory left"]}
 
 
 class Different(Thresholds):
