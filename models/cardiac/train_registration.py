@@ -30,7 +30,7 @@ from segreg.kernels import gather_regions
 
 RATE = 3e-4
 BATCH = 4
-STEPS = 1500
+STEPS = 400
 CANVAS = 64
 MARGIN, CLIP = 0.15, 3.0  # as in spec.json
 PASSES = 3
