@@ -148,6 +148,11 @@ def test_two_images_by_the_body_alone(
 def test_background_by_body_or_regions(
     segreg: Segreg, scans: dict[str, Path], segmenting_package: Path, background: str
 ) -> None:
+    for path in scans.values():  # with what is body and no label around them
+        values = Volume.read(path).array.astype(np.float32)
+        around = np.zeros_like(values)
+        around[1:8, 2:24, 3:29] = 45
+        Volume.from_array(np.maximum(values, around), spacing=(4.0, 1.5, 1.5)).write(path)
     ran = register(segreg, scans, "--package", segmenting_package, "--background", background)
     assert ran.exit_code == 0, ran.stdout + ran.stderr
     summary = json.loads((scans["fixed"].parent / "out/result.json").read_text())

@@ -195,6 +195,7 @@ class StrictGpu:
         properties = {"name": b"Strict GPU", "major": 8, "minor": 6}
         same = (
             "where", "searchsorted", "zeros_like", "concatenate", "unique", "argwhere", "bincount",
+            "full_like",
         )  # fmt: skip
         cupy.__dict__.update(
             {name: _wrapped(getattr(np, name)) for name in same},
