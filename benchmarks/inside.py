@@ -22,15 +22,14 @@ from rich.table import Table
 from benchmarks.datasets import DATASETS, Pair
 from benchmarks.record import write_record
 from benchmarks.tools.base import Tool
-from benchmarks.tools.registry import TOOLS
+from benchmarks.tools.registry import BY_IMAGES, TOOLS, installed_tools
 from benchmarks.trial import endpoint_errors, try_tool
+from segreg.engine.requests import SIDES
 from segreg.engine.result import without_nan
 from segreg.engine.runtime import Engine
 from segreg.engine.volume import Volume, as_volume
 from segreg.kernels import jacobian_determinant, smooth, warp, warp_labels
 
-SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
-BY_IMAGES = [id for id, tool in TOOLS.items() if tool.driven_by == "image"]
 PEERS = ("greedy", "convexadam")
 WORDS = {"off": "network", "auto": "refined"}
 THREADS = 2
@@ -172,10 +171,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure with and without refinement, and other tools; print the table, write the record."""
     console = Console(width=120)
-    absent = {id: why for id in options.tools if (why := TOOLS[id].available()) is not None}
-    for id, reason in absent.items():
-        console.print(f"{id} is left out, {reason}")
-    tools = [TOOLS[id] for id in options.tools if id not in absent]
+    tools, absent = installed_tools((TOOLS[id] for id in options.tools), console)
     cases: list[dict[str, Any]] = []
     with Engine(options.package) as engine, TemporaryDirectory(prefix="inside") as name:
         for pair in known_pairs(options.data, options.seeds):

@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.datasets import Pair
 from benchmarks.record import write_record
 from benchmarks.tools.base import Tool
-from benchmarks.tools.registry import TOOLS
+from benchmarks.tools.registry import BY_IMAGES, TOOLS, installed_tools
 from benchmarks.trial import Landmarks, try_tool
 from segreg.engine.body import BodyFinder
 from segreg.engine.landmarks import read_points
@@ -32,7 +32,6 @@ from segreg.engine.volume import as_volume
 DATASET = "liver_4dmri"
 REFERENCE = "exhMaster"
 PARTS = ("liver", "outside")
-BY_IMAGES = [id for id, tool in TOOLS.items() if tool.driven_by == "image"]
 CHOSEN = ("segreg-body", "greedy", "convexadam")
 
 
@@ -86,10 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, print the table, write the record; 1 if a tool ran and failed on every pair."""
     console = Console(width=120)
-    absent = {id: why for id in options.tools if (why := TOOLS[id].available()) is not None}
-    for id, reason in absent.items():
-        console.print(f"{id} is left out, {reason}")
-    tools = [TOOLS[id] for id in options.tools if id not in absent]
+    tools, absent = installed_tools((TOOLS[id] for id in options.tools), console)
     rows = []
     with tempfile.TemporaryDirectory(prefix="landmarks") as name:
         for marked in liver_pairs(options.data, Path(name), back=options.back):

@@ -21,7 +21,7 @@ from benchmarks.accuracy import MEASURES
 from benchmarks.datasets import DATASETS
 from benchmarks.record import write_record
 from benchmarks.tools.base import Tool
-from benchmarks.tools.registry import TOOLS
+from benchmarks.tools.registry import TOOLS, installed_tools
 from benchmarks.trial import try_tool
 from segreg.engine.result import without_nan
 
@@ -47,10 +47,7 @@ def run(options: argparse.Namespace) -> int:
     """
     console = Console(width=150)
     chosen = [OURS, *(id for id in options.tools if id != OURS)]
-    absent = {id: reason for id in chosen if (reason := TOOLS[id].available()) is not None}
-    for id, reason in absent.items():
-        console.print(f"{id} is left out, {reason}")
-    tools = [TOOLS[id] for id in chosen if id not in absent]
+    tools, absent = installed_tools((TOOLS[id] for id in chosen), console)
     conditions = {"threads": options.threads, "limit_s": options.limit}
     kept = Runs(options.resume, conditions)
     for name in options.datasets:

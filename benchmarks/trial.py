@@ -28,6 +28,7 @@ from segreg.engine.assessment import assess
 from segreg.engine.field import Field, apply_to_image, apply_to_points
 from segreg.engine.geometry import apply_map, grid_map
 from segreg.engine.landmarks import read_points
+from segreg.engine.requests import SIDES
 from segreg.engine.result import without_nan
 from segreg.engine.volume import Volume, as_volume
 
@@ -67,7 +68,7 @@ def try_tool(
             "module": type(tool).__module__,
             "tool": tool.id,
             "task": {
-                **{s: str(getattr(pair, s).resolve()) for s in _SIDES},
+                **{s: str(getattr(pair, s).resolve()) for s in SIDES},
                 "folder": str(folder / "work"),
                 "threads": threads,
             },
@@ -100,9 +101,6 @@ def try_tool(
             return {"failed": lines[-1][:300]}
         answer: dict[str, Any] = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
         return answer
-
-
-_SIDES = ("moving", "fixed", "moving_labels", "fixed_labels")
 
 
 def measure(
@@ -206,7 +204,7 @@ def main() -> None:
     request_path, answer_path = map(Path, sys.argv[1:])
     request = json.loads(request_path.read_text(encoding="utf-8"))
     words = request["task"]
-    paths = {name: Path(words[name]) for name in (*_SIDES, "folder")}
+    paths = {name: Path(words[name]) for name in (*SIDES, "folder")}
     task = Task(**paths, threads=words["threads"])
     tools = importlib.import_module(request["module"]).TOOLS
     (tool,) = [tool for tool in tools if tool.id == request["tool"]]

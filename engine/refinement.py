@@ -124,7 +124,7 @@ def refine_displacement(
     pair = Resolutions(fixed, moving, through, spacing, len(plan.maps), filled)
     native = pair.level(1)
     before, overlapped = native.measure(field), pair.dice(field)
-    steps, reason = _refine(field, pair, before.similarity, overlapped, refine)
+    steps, reason = _refine(field, start, pair, (before.similarity, overlapped), refine)
     after = native.measure(field)
     field -= start
     frame.add(field, displacement[0])
@@ -145,10 +145,14 @@ class _Iterations:
 
 
 def _refine(
-    field: FloatArray, pair: Resolutions, similarity: float, overlapped: float, refine: Refine
+    field: FloatArray,
+    start: FloatArray,
+    pair: Resolutions,
+    measured: tuple[float, float],
+    refine: Refine,
 ) -> tuple[_Iterations, str]:
     """The first way to refine ``field``, in place, that does not part regions; and why that."""
-    start = field.copy()
+    similarity, overlapped = measured
     reason = (
         f"No texture in common (squared local correlation {similarity:.3f}, below {NO_TEXTURE:g})"
     )
@@ -156,7 +160,7 @@ def _refine(
         reason = (
             f"Texture agrees (squared local correlation {similarity:.3f}, from {NO_TEXTURE:g} on)"
         )
-        steps = _one_body(field, start, pair, (similarity, overlapped), refine)
+        steps = _one_body(field, start, pair, measured, refine)
         if steps.levels and pair.dice(field) >= overlapped:
             return steps, f"{reason}, best as one body: image, then outlines."
         field[...] = start
