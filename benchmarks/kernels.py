@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks.memory import growth_mib
 from benchmarks.operation import Arguments, Operation, Shape
 from benchmarks.operations import OPERATIONS
-from benchmarks.outside import OUTSIDE, Array, Outside, Run, values
+from benchmarks.outside import OUTSIDE
+from benchmarks.outside.base import Array, Outside, Run, values
 from benchmarks.record import write_record
 from benchmarks.samples import describe_bar, judge_bar, summarise
 from segreg.kernels import set_threads

@@ -17,7 +17,8 @@ from benchmarks.__main__ import main
 from benchmarks.kernels import compare, describe_case, judge_bars, measure, time_in_turn
 from benchmarks.operation import Operation
 from benchmarks.operations import OPERATIONS
-from benchmarks.outside import OUTSIDE, Outside, values
+from benchmarks.outside import OUTSIDE
+from benchmarks.outside.base import Outside, values
 from segreg.kernels import get_threads, set_threads
 
 BY_ID = {operation.id: operation for operation in OPERATIONS}
