@@ -30,8 +30,7 @@ FloatArray = NDArray[np.float32]
 
 REACH = 2.5  # of an outline
 LEAST_CELLS = 8  # voxels of a level along an axis that was made coarser
-# A grid of more voxels gets its equations by cells, of so many voxels on an axis.
-MOST_VOXELS, CELL = 1.5e6, 2
+CELL = 2  # voxels on an axis of the cells that equations may be of
 LEVELLING = 1.0  # sigma of the last smoothing of a level
 DEEP = 1.5  # from the outline
 
@@ -44,13 +43,13 @@ class Steps:
     outline: float
     window: float = 1.5  # sigma of the local correlation
     agreement: float = 3.0  # sigma of the normal equations
-    smoothness: float = 1.5  # sigma of the field before each step
+    smoothness: float = 0.7  # sigma of the field before each step
     slack: float = 0.5
     rest: float = 0.3
     margin: float = 0.1
     damping: float = 0.05
     floor: float = 0.003
-    most_voxels: float = MOST_VOXELS
+    most_voxels: float = 0.0  # of a grid that gets an equation a voxel, not a cell
 
 
 INSIDE = Steps(image=1.0, outline=4.0)

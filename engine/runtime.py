@@ -56,7 +56,8 @@ class Engine:
     precision : "auto" takes the fastest that the exporter proved for the package and that the
         machine has, for the segmentation too, which only "float32" binds besides; or "bfloat16",
         "float16", "int8". See ``segreg.engine.precision``.
-    passes : how often the network is asked per region; None takes the package's number.
+    passes : how often the network is asked per region; None takes the package's numbers, which
+        may be fewer where refinement follows.
     threads : CPU threads of the network; None leaves it to the backend.
     options : how a backend of the GPU loads the network; see ``open_backend``.
     gpu_memory : what network and arrays may take of the GPU, in bytes or as ``"4GiB"``; None sets
@@ -68,6 +69,8 @@ class Engine:
 
     Attributes
     ----------
+    passes, passes_refined : how often the network is asked per region, at most, and where
+        refinement follows.
     device : where pairs are computed: on the host, or on the GPU of the backend.
 
     Raises
@@ -96,6 +99,9 @@ class Engine:
             settings = self.package.settings
             check_registers(self.package)
             self.passes = _checked_passes(settings["passes"] if passes is None else passes)
+            self.passes_refined = (
+                settings.get("passes_refined", self.passes) if passes is None else self.passes
+            )
             if isinstance(backend, Backend):
                 if precision != AUTO:
                     raise InputError(
@@ -344,7 +350,7 @@ class Engine:
             precision=self.backend.precision,
             device=self.device.name,
             threads=self.device.threads,
-            passes=self.passes,
+            passes=self.passes if refine == OFF else self.passes_refined,
             interpolation=interpolation,
             blend=tuple((names[j], names[k]) for j, k in blending.pairs),
             blend_mm=blending.length,

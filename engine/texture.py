@@ -23,11 +23,17 @@ FloatArray = NDArray[np.float32]
 
 START = 4.0  # smallest spacings: sigma over which the network's field is smoothed
 COARSE = Steps(
-    image=1.0, outline=0.0, window=2.25, agreement=2.5, smoothness=0.7, damping=0.005, floor=0.002
+    image=1.0,
+    outline=0.0,
+    window=2.25,
+    agreement=2.5,
+    damping=0.005,
+    floor=0.002,
+    most_voxels=1.5e6,
 )
-FINE = replace(COARSE, agreement=4.0, most_voxels=0)
-ITERATIONS = 10  # at each level; at the native one as many as so much work allows, within limits
-FINE_VOXELS, FINE_LIMITS = 1.5e7, (3, 10)
+FINE = replace(COARSE, agreement=4.0, most_voxels=0.0)
+ITERATIONS = 15  # at each level; at the native one as many as so much work allows, within limits
+FINE_VOXELS, FINE_LIMITS = 1.5e7, (4, 12)
 COARSEST, LEAST_CELLS = 8, 20  # the coarsest level is looked at if it has so many cells an axis
 TRIED = 3  # steps at the half level, before it is decided
 # The squared local correlation must have become so many times what it was, at the quarter level

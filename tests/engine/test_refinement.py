@@ -142,6 +142,17 @@ def test_the_package_says_unless_the_user_does(
     assert result.provenance.refine == result.refinement.requested == done
 
 
+@pytest.mark.parametrize(
+    ("asked", "refine", "done"),
+    [(None, "off", 3), (None, "auto", 2), (1, "auto", 1), (1, "off", 1)],
+)
+def test_fewer_passes_may_do_where_refinement_follows(
+    build_package, small_phantom, asked, refine, done
+):
+    with Engine(build_package(passes=3, passes_refined=2), passes=asked) as engine:
+        assert engine.register(*volumes(small_phantom), refine=refine).provenance.passes == done
+
+
 def test_packages_that_come_with_it_are_refined(small_phantom):
     with Engine("shapes") as engine:
         result = engine.register(*volumes(small_phantom))
