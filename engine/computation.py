@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from segreg.engine.arrays import Array
+from segreg.engine.expectation import GIVEN
 from segreg.engine.geometry import grid_map
 from segreg.engine.labels import LabelScheme
 from segreg.engine.pipeline import Pipeline, Progress
@@ -69,6 +70,7 @@ def compute_pair(pipeline: Pipeline, arrays: dict[str, Array], task: Task) -> Co
             refinement = refine_displacement(
                 displacement, plan, to_moving,
                 (np.array(fixed.spacing), np.array(moving.spacing)), task.provenance.refine,
+                guessed=set(task.provenance.label_sources) != {GIVEN},
             )  # fmt: skip
     folds_repaired = 0
     if task.provenance.repair:

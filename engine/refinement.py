@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from segreg.engine.errors import InputError
 from segreg.engine.frames import Frame
-from segreg.engine.levels import Source, normalised
+from segreg.engine.levels import GUESSED, INSIDE, Source, Steps, normalised
 from segreg.engine.regions import RegionPlan
 from segreg.engine.resolutions import Resolutions
 from segreg.engine.texture import follow_texture
@@ -105,6 +105,7 @@ def refine_displacement(
     to_moving: NDArray[np.float64],
     spacing: tuple[NDArray[np.float64], NDArray[np.float64]],
     refine: Refine = AUTO,
+    guessed: bool = False,
 ) -> Refinement:
     """Refine a displacement (1, 3, D, H, W), voxels of the fixed grid, in place.
 
@@ -112,6 +113,7 @@ def refine_displacement(
     ----------
     to_moving : (3, 4) fixed voxel -> moving voxel by the headers alone.
     spacing : mm of the fixed and of the moving grid, (z, y, x).
+    guessed : whether labels are what a network or an algorithm says, not a person.
     """
     if refine == OFF:
         return Refinement()
@@ -124,14 +126,16 @@ def refine_displacement(
     pair = Resolutions(fixed, moving, through, spacing, len(plan.maps), filled)
     native = pair.level(1)
     before, overlapped = native.measure(field), pair.dice(field)
-    steps, reason = _refine(field, start, pair, (before.similarity, overlapped), refine)
+    taken, reason = _refine(
+        field, start, pair, (before.similarity, overlapped), refine, GUESSED if guessed else INSIDE
+    )
     after = native.measure(field)
     field -= start
     frame.add(field, displacement[0])
     return Refinement(
         refine,
-        steps.levels,
-        steps.outlines,
+        taken.levels,
+        taken.outlines,
         (before.similarity, after.similarity),
         (before.outline_error, after.outline_error),
         reason,
@@ -150,6 +154,7 @@ def _refine(
     pair: Resolutions,
     measured: tuple[float, float],
     refine: Refine,
+    steps: Steps,
 ) -> tuple[_Iterations, str]:
     """The first way to refine ``field``, in place, that does not part regions; and why that."""
     similarity, overlapped = measured
@@ -160,18 +165,18 @@ def _refine(
         reason = (
             f"Texture agrees (squared local correlation {similarity:.3f}, from {NO_TEXTURE:g} on)"
         )
-        steps = _one_body(field, start, pair, measured, refine)
-        if steps.levels and pair.dice(field) >= overlapped:
-            return steps, f"{reason}, best as one body: image, then outlines."
+        taken = _one_body(field, start, pair, measured, refine)
+        if taken.levels and pair.dice(field) >= overlapped:
+            return taken, f"{reason}, best as one body: image, then outlines."
         field[...] = start
-        steps = _both(field, pair, refine)
+        taken = _both(field, pair, refine, steps)
         if pair.dice(field) >= overlapped:
-            return steps, f"{reason}: image and outlines."
+            return taken, f"{reason}: image and outlines."
         field[...] = start
         reason = "Texture pulled regions apart"
-    steps = _Iterations((), pair.level(1).fit(field, _count(refine, OUTLINE_ITERATIONS)))
+    taken = _Iterations((), pair.level(1).fit(field, _count(refine, OUTLINE_ITERATIONS)))
     if pair.dice(field) >= overlapped:
-        return steps, f"{reason}: outlines alone."
+        return taken, f"{reason}: outlines alone."
     field[...] = start
     return _Iterations(), "Neither texture nor outlines brought regions nearer: left as it was."
 
@@ -193,7 +198,7 @@ def _one_body(
     return _Iterations(levels, pair.level(1).fit(field, _count(refine, OUTLINE_ITERATIONS)))
 
 
-def _both(field: FloatArray, pair: Resolutions, refine: Refine) -> _Iterations:
+def _both(field: FloatArray, pair: Resolutions, refine: Refine, steps: Steps) -> _Iterations:
     """Steps on image and outlines, coarse to fine, then on outlines alone; in place."""
     levels: list[tuple[int, int]] = []
     native = pair.level(1)
@@ -201,11 +206,11 @@ def _both(field: FloatArray, pair: Resolutions, refine: Refine) -> _Iterations:
         level = pair.level(coarsening)
         if level.deep_share >= LEAST_DEEP:
             count = _count(refine, COARSE_ITERATIONS)
-            level.improve(field, pair.fixed.regions, count)
+            level.improve(field, pair.fixed.regions, count, steps)
             levels.append((coarsening, count))
     alone = int(np.clip(ALONE_VOXELS / field[0].size, *ALONE_LIMITS))
     count = _count(refine, FINE_ITERATIONS if levels else alone)
-    native.advance(field, count)
+    native.advance(field, count, steps)
     outlines = native.fit(field, _count(refine, OUTLINE_ITERATIONS))
     return _Iterations((*levels, (1, count)), outlines)
 

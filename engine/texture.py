@@ -27,6 +27,7 @@ COARSE = Steps(
     outline=0.0,
     window=2.25,
     agreement=2.5,
+    smoothness=0.7,
     damping=0.005,
     floor=0.002,
     most_voxels=1.5e6,

@@ -14,20 +14,20 @@ import torch.nn.functional as F
 from models.cardiac.patients import Frame
 
 SPACING = 1.5  # mm in plane; slices stay where they are
-SIDE = 112  # cells of a patch in plane
+SIDES = (112, 144, 192)  # cells of a patch in plane
 ANYWHERE = 0.3  # share of the patches that do not lie about the heart
 
 
 def make_patch(
-    rng: torch.Generator, frame: Frame, slices: int
+    rng: torch.Generator, frame: Frame, slices: int, side: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image (1, slices, SIDE, SIDE) and labels (slices, SIDE, SIDE) around the heart.
+    """Image (1, slices, side, side) and labels (slices, side, side) around the heart.
 
     A stack of fewer than ``slices`` slices is filled up with its last one.
     """
     first = int(torch.randint(max(1, len(frame.image) - slices + 1), (), generator=rng))
     chosen = torch.arange(first, first + slices).clamp(max=len(frame.image) - 1)
-    points = _sample_points(rng, frame, slices)
+    points = _sample_points(rng, frame, slices, side)
     image = _sample(frame.image[chosen].unsqueeze(1), points)[:, 0]
     labels = _sample(frame.labels[chosen].float().unsqueeze(1), points, "nearest")[:, 0].long()
     return spoil(rng, image).unsqueeze(0), labels
@@ -37,16 +37,16 @@ def _sample(stack: torch.Tensor, points: torch.Tensor, mode: str = "bilinear") -
     return F.grid_sample(stack, points, mode, padding_mode="border", align_corners=False)
 
 
-def _sample_points(rng: torch.Generator, frame: Frame, slices: int) -> torch.Tensor:
+def _sample_points(rng: torch.Generator, frame: Frame, slices: int, side: int) -> torch.Tensor:
     """Where to sample each slice, in the normalised (x, y) of ``grid_sample``."""
     heart = torch.nonzero(frame.labels.amax(0)).float().mean(0)  # (y, x) voxels
     spacing = torch.tensor(frame.spacing[1:])
-    axis = (torch.arange(SIDE) - (SIDE - 1) / 2) * SPACING
+    axis = (torch.arange(side) - (side - 1) / 2) * SPACING
     offsets = torch.stack(torch.meshgrid(axis, axis, indexing="ij"))  # mm, (y, x)
-    offsets = offsets + _bend(rng)
+    offsets = offsets + _bend(rng, side)
     offsets = (_turn(rng) @ offsets.flatten(1)).view_as(offsets)
     size = torch.tensor(frame.image.shape[1:])
-    middle = heart * spacing + (torch.rand(2, generator=rng) * 2 - 1) * SIDE * SPACING * 0.2
+    middle = heart * spacing + (torch.rand(2, generator=rng) * 2 - 1) * side * SPACING * 0.2
     if _chance(rng, ANYWHERE):
         middle = torch.rand(2, generator=rng) * size * spacing
     # Each slice is a breath-hold of its own.
@@ -69,13 +69,13 @@ def _turn(rng: torch.Generator) -> torch.Tensor:
     return turn.flip(1) if _chance(rng, 0.05) else turn
 
 
-def _bend(rng: torch.Generator) -> torch.Tensor:
-    """A smooth displacement (2, SIDE, SIDE) in mm."""
+def _bend(rng: torch.Generator, side: int) -> torch.Tensor:
+    """A smooth displacement (2, side, side) in mm."""
     if not _chance(rng, 0.4):
-        return torch.zeros(2, SIDE, SIDE)
+        return torch.zeros(2, side, side)
     cells = int(torch.randint(4, 9, (), generator=rng))
     nodes = torch.randn(1, 2, cells, cells, generator=rng) * (16 / cells)
-    return F.interpolate(nodes, (SIDE, SIDE), mode="bicubic", align_corners=True)[0]
+    return F.interpolate(nodes, (side, side), mode="bicubic", align_corners=True)[0]
 
 
 def spoil(rng: torch.Generator, image: torch.Tensor) -> torch.Tensor:

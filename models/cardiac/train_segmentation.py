@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
-from models.cardiac.augmentation import SPACING, make_patch
+from models.cardiac.augmentation import SIDES, SPACING, make_patch
 from models.cardiac.patients import NAMES, TRAINING, VALIDATION, Frame, read_frames
 from models.cardiac.segmentation_network import StackNetwork, widen
 from models.cardiac.training import append_log, best_device, draw_curves
@@ -51,7 +51,8 @@ class Patches(IterableDataset[Batch]):
                 slices = min(len(frame.image) for frame in chosen)
                 if torch.rand((), generator=rng) < CROPPED and slices > FEWEST:
                     slices = int(torch.randint(FEWEST, slices, (), generator=rng))
-                patches = [make_patch(rng, frame, slices) for frame in chosen]
+                side = SIDES[int(torch.randint(len(SIDES), (), generator=rng))]
+                patches = [make_patch(rng, frame, slices, side) for frame in chosen]
                 images, labels = zip(*patches, strict=True)
                 yield torch.stack(images), torch.stack(labels)
 
@@ -106,11 +107,14 @@ def train(
     seed: int,
     start: Path | None = None,
     rate: float = RATE,
+    settled: bool = False,
 ) -> Path:
     """Train for ``steps`` steps, continuing ``folder/checkpoint.pt`` where there is one.
 
     ``start`` : weights to begin with, also those of a network before it got all its connections.
     ``rate`` : of learning, at its highest.
+    ``settled`` : normalise by the statistics of the weights begun with, as whole images will be;
+    those of a batch of two differ from them the more, the longer a network is trained on them.
     """
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,6 +123,8 @@ def train(
     if start:
         network.load_state_dict(widen(torch.load(start, weights_only=True), network))
     network.to(device, memory_format=torch.channels_last_3d)
+    if settled:
+        settle(network)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
     )
@@ -147,6 +153,13 @@ def train(
     return folder / "weights.pt"
 
 
+def settle(network: torch.nn.Module) -> None:
+    """Let the statistics of normalisation be as they are, also in training."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.eval()
+
+
 def train_batch(
     network: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Batch
 ) -> float:
@@ -171,8 +184,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=RATE, help="highest rate of learning")
+    parser.add_argument("--settled", action="store_true", help="keep the statistics of --start")
     options = parser.parse_args()
-    train(options.output, options.data, options.steps, options.seed, options.start, options.rate)
+    train(
+        options.output,
+        options.data,
+        options.steps,
+        options.seed,
+        options.start,
+        options.rate,
+        options.settled,
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.cardiac import train_segmentation as recipe
-from models.cardiac.augmentation import SIDE, make_patch
+from models.cardiac.augmentation import SIDES, make_patch
 from models.cardiac.patients import Frame, frame_files, read_frame
 from models.cardiac.segmentation_network import SliceConv, SliceUnfold, StackNetwork, widen
 from models.cardiac.train_segmentation import Patches, predict, segmentation_loss, validate
@@ -42,20 +42,25 @@ def test_network_takes_any_number_of_slices() -> None:
 
 
 def test_patches_are_seeded_and_show_the_heart() -> None:
-    patches = [make_patch(torch.Generator().manual_seed(5), frame(), 6) for _ in range(2)]
+    patches = [make_patch(torch.Generator().manual_seed(5), frame(), 6, 112) for _ in range(2)]
     for one, other in zip(*patches, strict=True):
         assert torch.equal(one, other)
     image, labels = patches[0]
-    assert image.shape == (1, 6, SIDE, SIDE)
-    assert labels.shape == (6, SIDE, SIDE)
+    assert image.shape == (1, 6, 112, 112)
+    assert labels.shape == (6, 112, 112)
     assert set(labels.unique().tolist()) == {0, 1, 2, 3}
 
 
 def test_batches_have_as_many_slices_as_the_shortest_stack() -> None:
     stream = iter(Patches([frame(3), frame(9)], seed=0))
-    images, labels = next(stream)
-    assert images.shape == (2, 1, 3, SIDE, SIDE)
-    assert labels.dtype == torch.int64
+    sides = set()
+    for _ in range(20):
+        images, labels = next(stream)
+        side = images.shape[-1]
+        assert images.shape == (2, 1, 3, side, side)
+        assert labels.dtype == torch.int64
+        sides.add(side)
+    assert sides == set(SIDES)
 
 
 def test_stacks_of_equal_depth_share_a_batch_and_are_mostly_whole() -> None:
@@ -85,6 +90,18 @@ def test_a_widened_network_says_what_the_old_one_said() -> None:
     other.load_state_dict(widened)
     stack = torch.randn(1, 1, 5, 32, 32)
     assert torch.equal(other(stack), network(stack))
+
+
+def test_settled_statistics_stay_while_weights_are_trained() -> None:
+    network = StackNetwork(channels=(4, 6, 8, 8), tail=4)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    recipe.settle(network)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    images, labels = torch.randn(2, 1, 4, 32, 32), torch.randint(4, (2, 4, 32, 32))
+    recipe.train_batch(network, optimizer, (images, labels))
+    for name, value in network.state_dict().items():
+        kept = "running" in name or "num_batches" in name
+        assert torch.equal(value, before[name]) == kept, name
 
 
 def test_loss_prefers_the_truth() -> None:
