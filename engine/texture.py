@@ -30,11 +30,12 @@ COARSE = Steps(
     smoothness=0.7,
     damping=0.005,
     floor=0.002,
-    most_voxels=1.5e6,
+    most_voxels=5e5,
 )
 FINE = replace(COARSE, agreement=4.0, most_voxels=0.0)
-ITERATIONS = 15  # at each level; at the native one as many as so much work allows, within limits
-FINE_VOXELS, FINE_LIMITS = 1.5e7, (4, 12)
+ITERATIONS, HALF_ITERATIONS = 25, 10  # at the coarse levels, and at the half one
+# At the native one as many as so much work allows, within limits.
+FINE_VOXELS, FINE_LIMITS = 1.5e7, (6, 12)
 COARSEST, LEAST_CELLS = 8, 20  # the coarsest level is looked at if it has so many cells an axis
 TRIED = 3  # steps at the half level, before it is decided
 # The squared local correlation must have become so many times what it was, at the quarter level
@@ -61,20 +62,20 @@ def follow_texture(
     """
     native, regions = pair.level(1), pair.fixed.regions
     fine = count or int(np.clip(FINE_VOXELS / start[0].size, *FINE_LIMITS))
-    count = count or ITERATIONS
+    coarse, middle = count or ITERATIONS, count or HALF_ITERATIONS
     lengths = np.array(start.shape[1:])
     sigma = np.where(lengths > 1, START, 0.0)
     field = smooth(start[None], sigma, native.spacing, truncate=2.0)[0]
     levels = [COARSEST, 4] if lengths.min() >= COARSEST * LEAST_CELLS else [4]
     for coarsening in levels:
-        pair.level(coarsening).undivided().improve(field, regions, count, COARSE)
+        pair.level(coarsening).undivided().improve(field, regions, coarse, COARSE)
     if native.measure(field).similarity < HOPE * similarity:
         return None
-    half, tried = pair.level(2).undivided(), min(TRIED, count)
+    half, tried = pair.level(2).undivided(), min(TRIED, middle)
     half.improve(field, regions, tried, COARSE)
     if native.measure(field).similarity < GAIN * similarity or pair.dice(field) < dice - LOST:
         return None
-    if count > tried:
-        half.improve(field, regions, count - tried, COARSE)
+    if middle > tried:
+        half.improve(field, regions, middle - tried, COARSE)
     native.undivided().advance(field, fine, FINE)
-    return field, (*((coarsening, count) for coarsening in (*levels, 2)), (1, fine))
+    return field, (*((coarsening, coarse) for coarsening in levels), (2, middle), (1, fine))
