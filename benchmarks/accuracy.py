@@ -103,7 +103,7 @@ def measure_dataset(
             {
                 "id": f"accuracy/{name}/{kind}",
                 "dataset": name,
-                "passes": engine.passes_refined if kind == REFINED else engine.passes,
+                "passes": engine.passes_before(refine),
                 "refine": refine,
                 "pairs": len(rows),
                 "dice_before": mean(row["dice_before"] for row in rows),

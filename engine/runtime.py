@@ -69,8 +69,7 @@ class Engine:
 
     Attributes
     ----------
-    passes, passes_refined : how often the network is asked per region, at most, and where
-        refinement follows.
+    passes : how often the network is asked per region, at most, where no refinement follows.
     device : where pairs are computed: on the host, or on the GPU of the backend.
 
     Raises
@@ -99,7 +98,7 @@ class Engine:
             settings = self.package.settings
             check_registers(self.package)
             self.passes = _checked_passes(settings["passes"] if passes is None else passes)
-            self.passes_refined = (
+            self._passes_refined = (
                 settings.get("passes_refined", self.passes) if passes is None else self.passes
             )
             if isinstance(backend, Backend):
@@ -329,6 +328,10 @@ class Engine:
         """The stage of what crosses the bus; on the host nothing does."""
         return nullcontext() if self.device is HOST else watch.stage(stage)
 
+    def passes_before(self, refine: Refine) -> int:
+        """How often the network is asked per region where that refinement follows."""
+        return self.passes if refine == OFF else self._passes_refined
+
     def _provenance(
         self,
         scheme: LabelScheme,
@@ -350,7 +353,7 @@ class Engine:
             precision=self.backend.precision,
             device=self.device.name,
             threads=self.device.threads,
-            passes=self.passes if refine == OFF else self.passes_refined,
+            passes=self.passes_before(refine),
             interpolation=interpolation,
             blend=tuple((names[j], names[k]) for j, k in blending.pairs),
             blend_mm=blending.length,
