@@ -59,18 +59,24 @@ SEGREG_BODY Window window_of(const WindowSums& s) {
     return w;
 }
 
-// The normal equations of one voxel, image and outline, in its cell's window.
+// The normal equations of one voxel in its cell's window: of the image, and with OUTLINES of the
+// outline, whose look-ups cost twice as much.
+template <bool OUTLINES>
 SEGREG_BODY Normal cell_normal(const MovingSide& moving, Vector p, float fixed, int region,
                                float fixed_distance, const Window& window, Vector unit,
                                const Tolerance& tolerance, const EquationWeights& weights) {
-    const Match m = match_at(moving, p, region, fixed_distance, unit, tolerance);
-    Equation outline;
-    outline.slope = m.outline.slope;
-    outline.residual = m.outline.value;
+    const Corners c = corners(moving.grid, p);
+    const CornerIndices i = corner_indices(c);
+    const Sample image = image_at(moving, p, c, i, unit);
     Normal sum = {{0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}};
-    add_equation(sum, correlate(fixed, m.image.value, m.image.slope, window, weights.floor),
+    add_equation(sum, correlate(fixed, image.value, image.slope, window, weights.floor),
                  weights.image);
-    add_equation(sum, outline, weights.outline);
+    if (OUTLINES) {
+        const Sample off =
+            outline_at(moving, p, c, i, region, fixed_distance, unit, tolerance);
+        const Equation outline = {off.slope, off.value};
+        add_equation(sum, outline, weights.outline);
+    }
     return sum;
 }
 

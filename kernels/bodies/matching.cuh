@@ -149,17 +149,24 @@ SEGREG_BODY Sample outline_at(const MovingSide& moving, Vector p, const Corners&
     return off;
 }
 
+// The moving image at a position, with its slope along fixed axes; flat beyond the grid.
+SEGREG_BODY Sample image_at(const MovingSide& moving, Vector p, const Corners& c,
+                            const CornerIndices& i, Vector unit) {
+    float v[8];
+    SEGREG_UNROLL
+    for (int k = 0; k < 8; ++k) v[k] = moving.image[i.at[k]];
+    Sample image = sample_corners(v, c.z.fraction, c.y.fraction, c.x.fraction);
+    image.slope = pulled_back(moving.affine, image.slope, unit);
+    image.slope = scaled(lies_inside(moving.grid, p) ? 1.0f : 0.0f, image.slope);
+    return image;
+}
+
 SEGREG_BODY Match match_at(const MovingSide& moving, Vector p, int region, float fixed_distance,
                            Vector unit, const Tolerance& tolerance) {
     const Corners c = corners(moving.grid, p);
     const CornerIndices i = corner_indices(c);
-    float image[8];
-    SEGREG_UNROLL
-    for (int k = 0; k < 8; ++k) image[k] = moving.image[i.at[k]];
     Match m;
-    m.image = sample_corners(image, c.z.fraction, c.y.fraction, c.x.fraction);
-    m.image.slope = pulled_back(moving.affine, m.image.slope, unit);
-    m.image.slope = scaled(lies_inside(moving.grid, p) ? 1.0f : 0.0f, m.image.slope);
+    m.image = image_at(moving, p, c, i, unit);
     m.outline = outline_at(moving, p, c, i, region, fixed_distance, unit, tolerance);
     return m;
 }

@@ -1,5 +1,6 @@
 #include "cells.cuh"
 
+#include "ahead.hpp"
 #include "kernels.hpp"
 #include "launch.hpp"
 #include "way.hpp"
@@ -22,25 +23,50 @@ void window_row(const float* SEGREG_RESTRICT moving, Grid seen,
     }
 }
 
-SEGREG_CLONES
-void normal_row(const MovingSide& side, const float* SEGREG_RESTRICT positions,
-                const float* SEGREG_RESTRICT fixed, const int* SEGREG_RESTRICT words,
-                const float* SEGREG_RESTRICT distances, const float* SEGREG_RESTRICT windows,
-                const int* SEGREG_RESTRICT regions, Vector unit, const Tolerance& tolerated,
-                const EquationWeights& given, int width, float* SEGREG_RESTRICT values) {
-    const MovingSide moving = side;
-    const Tolerance tolerance = tolerated;
-    const EquationWeights weights = given;
+// Equations of a row's voxels, with outlines or of the image alone.
+template <bool OUTLINES>
+SEGREG_BODY void normals_of(const MovingSide& moving, const float* SEGREG_RESTRICT positions,
+                            const float* SEGREG_RESTRICT fixed, const int* SEGREG_RESTRICT words,
+                            const float* SEGREG_RESTRICT distances,
+                            const float* SEGREG_RESTRICT windows,
+                            const int* SEGREG_RESTRICT regions, Vector unit,
+                            const Tolerance& tolerance, const EquationWeights& weights, int width,
+                            float* SEGREG_RESTRICT values) {
     SEGREG_SIMD
     for (int x = 0; x < width; ++x) {
         const Vector p = make_vector(positions[x], positions[width + x], positions[2 * width + x]);
         const WindowSums sums = load_window(windows, width, x);
         const int region = own_region(words[x]);
-        const Normal n = cell_normal(moving, p, fixed[x], region, distances[x], window_of(sums),
-                                     unit, tolerance, weights);
+        const Normal n =
+            cell_normal<OUTLINES>(moving, p, fixed[x], region, distances[x], window_of(sums), unit,
+                                  tolerance, weights);
         const float own = region == regions[x] ? 1.0f : 0.0f;
         store_normal(values, width, x, own, n);
     }
+}
+
+SEGREG_CLONES
+void whole_row(const MovingSide& side, const float* positions, const float* fixed,
+               const int* words, const float* distances, const float* windows, const int* regions,
+               Vector unit, const Tolerance& tolerated, const EquationWeights& given, int width,
+               float* values) {
+    const MovingSide moving = side;
+    const Tolerance tolerance = tolerated;
+    const EquationWeights weights = given;
+    normals_of<true>(moving, positions, fixed, words, distances, windows, regions, unit, tolerance,
+                     weights, width, values);
+}
+
+SEGREG_CLONES
+void image_row(const MovingSide& side, const float* positions, const float* fixed,
+               const int* words, const float* distances, const float* windows, const int* regions,
+               Vector unit, const Tolerance& tolerated, const EquationWeights& given, int width,
+               float* values) {
+    const MovingSide moving = side;
+    const Tolerance tolerance = tolerated;
+    const EquationWeights weights = given;
+    normals_of<false>(moving, positions, fixed, words, distances, windows, regions, unit,
+                      tolerance, weights, width, values);
 }
 
 // A row of cells: for every voxel of a fine row the value of its cell.
@@ -60,14 +86,35 @@ void gather_row(const float* row, const Cells& all, int width, float* sums) {
     }
 }
 
-// For each row of cells: begin(cell row) once, then values(fine row, to fill) for every fine row in
-// it; the cells' sums of these go to `result`.
-template <int CHANNELS, typename Begin, typename Values>
-void sum_rows(const Cells& cells, Grid grid, float* result, const Begin& begin,
-              const Values& values) {
+const int64 CELL_ROWS = 8;  // of a piece of work
+
+// What the fine rows in cell rows [begin, end) look into.
+Box seen_from(const Cells& cells, const Way& way, int64 begin, int64 end) {
+    Sight sight;
+    for (int64 row = begin; row < end; ++row) {
+        const int cz = (int)(row / cells.grid.height), cy = (int)(row % cells.grid.height);
+        for (int z : {cell_begin(cz, cells.factor_z),
+                      cell_end(cz, cells.grid.depth, cells.factor_z, way.fixed.depth) - 1}) {
+            const int64 fine = (int64)z * way.fixed.height + cell_begin(cy, cells.factor_y);
+            sight.add_rows(way.fixed, fine, fine + 1, [&](const Row& r, int x) {
+                return position_of(way, way.displacement, r, x);
+            });
+        }
+    }
+    return sight.box_in(way.moving);
+}
+
+// For each piece of work: ahead(what it looks into, voxels in it). For each row of cells:
+// begin(cell row) once, then values(fine row, to fill) for every fine row in it; the cells' sums of
+// these go to `result`.
+template <int CHANNELS, typename Ahead, typename Begin, typename Values>
+void sum_rows(const Cells& cells, const Way& way, float* result, const Ahead& ahead,
+              const Begin& begin, const Values& values) {
+    const Grid grid = way.fixed;
     const int width = grid.width;
     const int64 count = voxels_of(cells.grid), across = cells.grid.width;
-    parallel_ranges((int64)cells.grid.depth * cells.grid.height, 1, [&](int64 row, int64) {
+    const int64 rows = (int64)cells.grid.depth * cells.grid.height;
+    const auto sum_row = [&](int64 row) {
         const int cz = (int)(row / cells.grid.height), cy = (int)(row % cells.grid.height);
         std::vector<float> fine((size_t)CHANNELS * width), sums((size_t)CHANNELS * across, 0.0f);
         auto room = begin(row * across);
@@ -87,6 +134,11 @@ void sum_rows(const Cells& cells, Grid grid, float* result, const Begin& begin,
                 result[c * count + row * across + cx] = cell_share(cells) * sums[c * across + cx];
             }
         }
+    };
+    parallel_ranges(rows, CELL_ROWS, [&](int64 first, int64 last) {
+        ahead(seen_from(cells, way, first, last),
+              (last - first) * cells.factor_z * cells.factor_y * width);
+        for (int64 row = first; row < last; ++row) sum_row(row);
     });
 }
 
@@ -108,7 +160,8 @@ void cell_windows(int64, const float* moving, int moving_depth, int moving_heigh
     const Cells cells = {{cell_depth, cell_height, cell_width}, factor_z, factor_y, factor_x};
     const Way way = {seen, grid, displacement, affine};
     sum_rows<WINDOW_CHANNELS>(
-        cells, grid, sums,
+        cells, way, sums,
+        [&](const Box& box, int64 voxels) { fetch_ahead(moving, seen, box, voxels); },
         [&](int64 first) {
             Lent lent{std::vector<int>(width), {}, std::vector<float>((size_t)3 * width)};
             spread_row(regions + first, cells, width, lent.regions.data());
@@ -137,8 +190,17 @@ void cell_normals(int64 size, const float* moving, const int* moving_words,
     const Vector unit = make_vector(unit_z, unit_y, unit_x);
     const Tolerance tolerance = {margin, slack, rest, beyond};
     const EquationWeights weights = {image_weight, outline_weight, floor};
+    // Outlines that count for nothing are not looked at.
+    const bool outlines = outline_weight > 0.0f;
+    const auto normal_row = outlines ? whole_row : image_row;
     sum_rows<9>(
-        cells, grid, normals,
+        cells, way, normals,
+        [&](const Box& box, int64 voxels) {
+            fetch_ahead(moving, side.grid, box, voxels);
+            if (!outlines) return;
+            fetch_ahead(moving_words, side.grid, box, voxels);
+            fetch_ahead(moving_distances, side.grid, box, voxels);
+        },
         [&](int64 first) {
             Lent lent{std::vector<int>(width), std::vector<float>((size_t)WINDOW_CHANNELS * width),
                       std::vector<float>((size_t)3 * width)};

@@ -1,3 +1,4 @@
+#include "ahead.hpp"
 #include "determinants.hpp"
 #include "kernels.hpp"
 
@@ -151,7 +152,16 @@ void resample_rows(int64 begin, int64 end, const float* field, Grid grid, Grid c
 void compose(int64 size, const float* first, const float* second, int depth, int height,
              int width, float scale, float* composition) {
     const Grid grid = {depth, height, width};
+    const int64 voxels = voxels_of(grid);
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
+        const Box box = looked_at(grid, grid, begin, end, [&](const Row& r, int x) {
+            const Vector u = load_vector(second + 3 * voxels * r.batch, voxels, r.begin + x);
+            return add(make_vector((float)r.z, (float)r.y, (float)x), scaled(scale, u));
+        });
+        const float* seen = first + 3 * voxels * row_of(begin, grid).batch;
+        for (int c = 0; c < 3; ++c) {
+            fetch_ahead(seen + c * voxels, grid, box, (end - begin) * width);
+        }
         compose_rows(begin, end, first, second, grid, scale, composition);
     });
 }

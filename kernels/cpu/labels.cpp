@@ -2,6 +2,7 @@
 
 #include <climits>
 
+#include "ahead.hpp"
 #include "kernels.hpp"
 #include "memory.hpp"
 #include "way.hpp"
@@ -124,6 +125,15 @@ void sample_row(const LabelMap& map, bool nearest, LabelRow& row, int width, int
     for (int i = 0; i < count; ++i) warped[row.places[i]] = row.votes[i];
 }
 
+// What rows [begin, end) look at most.
+void fetch_labels(const LabelMap& map, bool nearest, const Way& way, int64 begin, int64 end) {
+    const Box box = looked_at(way.fixed, way.moving, begin, end, [&](const Row& r, int x) {
+        return position_of(way, way.displacement, r, x);
+    });
+    fetch_ahead(nearest ? map.labels : map.shared.data(), map.grid, box,
+                (end - begin) * way.fixed.width);
+}
+
 bool is_identity(const Affine& a) {
     const float identity[12] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0};
     return std::equal(identity, identity + 12, a.m);
@@ -191,6 +201,7 @@ void warp_labels(int64 size, const int* labels, int moving_depth, int moving_hei
     const LabelMap map(labels, way.moving, nearest != 0);
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
         LabelRow row(width);
+        fetch_labels(map, nearest != 0, way, begin, end);
         for (int64 i = begin; i < end; ++i) {
             const Row r = row_of(i, way.fixed);
             row_positions(way, displacement, r, row.positions.data());
@@ -212,11 +223,15 @@ void overlap(int64 size, const int* moving, int moving_depth, int moving_height,
     const bool still = !displacement && is_identity(way.affine) && moving_depth == depth &&
                        moving_height == height && moving_width == width;
     const LabelMap map(moving, way.moving, still || nearest != 0);
+    const int64 ahead = rows_for(width);
     const int64 entries = (int64)(count + 1) * (count + 1) + 1;
     parallel_ranges(tables, 1, [&](int64 table, int64) {
         LabelRow row(width);
         const int64 begin = table * size / tables, end = (table + 1) * size / tables;
         for (int64 i = begin; i < end; ++i) {
+            if (!still && (i - begin) % ahead == 0) {
+                fetch_labels(map, nearest != 0, way, i, std::min(end, i + ahead));
+            }
             const Row r = row_of(i, way.fixed);
             const int* warped = still ? moving + r.begin : row.labels.data();
             if (!still) {

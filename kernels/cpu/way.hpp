@@ -13,6 +13,11 @@ struct Way {
     Affine affine;
 };
 
+SEGREG_BODY Vector position_of(const Way& way, const float* displacement, const Row& r, int x) {
+    return moving_position(way.affine, displacement, voxels_of(way.fixed), r.begin + x,
+                           make_vector((float)r.z, (float)r.y, (float)x));
+}
+
 // Positions in the moving grid of one fixed row: (3, width), components apart. `displacement` is
 // that of the row's batch entry.
 void row_positions(const Way& way, const float* displacement, Row r, float* positions);

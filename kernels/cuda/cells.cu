@@ -69,6 +69,7 @@ extern "C" __global__ void cell_normals(
     const Vector unit = make_vector(unit_z, unit_y, unit_x);
     const Tolerance tolerance = {margin, slack, rest, beyond};
     const EquationWeights weights = {image_weight, outline_weight, floor};
+    const bool outlines = outline_weight > 0.0f;  // the same for all threads
     for_each_voxel(size, cells.grid, [&](const Run& run, int i) {
         const Index cell = index_of(run, i);
         const Window window = window_of(load_window(windows, count, cell));
@@ -76,8 +77,11 @@ extern "C" __global__ void cell_normals(
         for_each_of_cell(cells, grid, words, regions[cell], run.z, run.y, run.x + i * run.step,
                          [&](Vector voxel, Index index) {
             const Vector p = moving_position(affine, displacement, voxels, index, voxel);
-            const Normal n = cell_normal(side, p, fixed[index], regions[cell], distances[index],
-                                         window, unit, tolerance, weights);
+            const Normal n =
+                outlines ? cell_normal<true>(side, p, fixed[index], regions[cell],
+                                             distances[index], window, unit, tolerance, weights)
+                         : cell_normal<false>(side, p, fixed[index], regions[cell],
+                                              distances[index], window, unit, tolerance, weights);
             for (int c = 0; c < 9; ++c) sum.n[c] += n.n[c];
         });
         store_normal(normals, count, cell, cell_share(cells), sum);
