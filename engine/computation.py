@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from segreg.engine.arrays import Array
+from segreg.engine.body import BodyFinder
 from segreg.engine.expectation import GIVEN
 from segreg.engine.geometry import grid_map
 from segreg.engine.labels import LabelScheme
+from segreg.engine.levels import FOUND, GUESSED, INSIDE
 from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.quality import Quality, Thresholds, judge
 from segreg.engine.refinement import OFF, Refinement, refine_displacement
@@ -20,6 +22,9 @@ from segreg.engine.surroundings import plan_body
 from segreg.engine.timing import Stopwatch
 from segreg.engine.volume import Volume
 from segreg.kernels import warp, warp_labels
+
+# By where the labels of both sides are from; those of a network are guessed.
+BELIEVED = {(GIVEN, GIVEN): INSIDE, (BodyFinder.source, BodyFinder.source): FOUND}
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def compute_pair(pipeline: Pipeline, arrays: dict[str, Array], task: Task) -> Co
             refinement = refine_displacement(
                 displacement, plan, to_moving,
                 (np.array(fixed.spacing), np.array(moving.spacing)), task.provenance.refine,
-                guessed=set(task.provenance.label_sources) != {GIVEN},
+                BELIEVED.get(task.provenance.label_sources, GUESSED),
             )  # fmt: skip
     folds_repaired = 0
     if task.provenance.repair:

@@ -50,11 +50,14 @@ class Steps:
     damping: float = 0.05
     floor: float = 0.003
     most_voxels: float = 0.0  # of a grid that gets an equation a voxel, not a cell
+    outlines: int = 15  # steps on outlines alone that follow, at most
 
 
 INSIDE = Steps(image=1.0, outline=4.0)
 # Where a network drew the outlines, texture on a wider window knows better than they do.
 GUESSED = replace(INSIDE, window=3.0, agreement=2.5, smoothness=0.7)
+# A body found in the images ends about where their noise begins.
+FOUND = replace(GUESSED, outlines=4)
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,9 @@ def _divide(field: Array, factors: list[int]) -> None:
         component /= np.float32(factor)
 
 
-def _mean(values: Array) -> float:
+def _total(values: Array, counted: Array) -> float:
     """Waits for the GPU."""
-    return float(fetch(values.sum(dtype=np.float64))) / max(int(values.size), 1)
+    return float(fetch((values * counted).sum(dtype=np.float64)))
 
 
 def _coarse_to_fine(factors: list[int]) -> NDArray[np.float64]:
@@ -136,6 +139,8 @@ class Level:
     spacing: NDArray[np.float64]
     """(3,) of the level, in units of its smallest."""
     unit_mm: float
+    divided: bool = True
+    """Whether there are regions, which may slide along each other."""
 
     @classmethod
     def make(
@@ -189,7 +194,7 @@ class Level:
             )
             for side in (self.fixed, self.moving)
         )
-        return replace(self, fixed=fixed, moving=moving)
+        return replace(self, fixed=fixed, moving=moving, divided=False)
 
     def improve(
         self,
@@ -241,7 +246,7 @@ class Level:
             _divide(change, factors)
             add_change(change, regions, whole, field, step=factors, first=centre)
         # Changes that are smooth between cells are not where these differ in region.
-        edges = couple(self.fixed.words, field, self.spacing, slip=SLIP)
+        edges = self._couple(self.fixed.words, field)
         field[...] = smooth_within(
             field, edges, LEVELLING, self.spacing, paired=True, truncate=3.0
         )
@@ -257,28 +262,33 @@ class Level:
         factors = _factors(self.fixed.image.shape, self.spacing, CELL)
         windows, start, regions, _ = self._windows(field, factors, INSIDE)
         inside = regions > 0
-        counted = windows[:, inside].astype(np.float64)
-        means = counted[1:] / counted[0].clip(1e-6, None)
+        cells = max(int(fetch(inside.sum(dtype=np.int64))), 1)
+        means = windows[1:]
+        means /= windows[0].clip(1e-6, None)
         floors = [
-            (means[n + 1] - means[n] ** 2).clip(0, None) + INSIDE.floor for n in (0, 2)
+            (means[n + 1] - means[n] ** 2).clip(0, None) + np.float32(INSIDE.floor) for n in (0, 2)
         ]
         covariance = means[4] - means[0] * means[2]
-        similarity = _mean(covariance**2 / (floors[0] * floors[1]))
+        similarity = _total(covariance**2 / (floors[0] * floors[1]), inside) / cells
         _divide(start, factors)
         seen = MatchingSide(*(_picked(array, factors) for array in self.fixed))
         through = np.vstack([self.to_moving, (0, 0, 0, 1)]) @ _coarse_to_fine(factors)
         matches = match_sides(
             self.moving, seen, start, affine=through, margin=INSIDE.margin, slack=INSIDE.slack
         )
-        return Measures(similarity, _mean(abs(matches[6][inside])) * self.unit_mm)
+        return Measures(similarity, _total(abs(matches[6]), inside) / cells * self.unit_mm)
+
+    def _couple(self, regions: NDArray[np.int32], field: FloatArray) -> FloatArray | None:
+        """How voxels move as one with their neighbours; None is wholly."""
+        return couple(regions, field, self.spacing, slip=SLIP) if self.divided else None
 
     def _windows(
         self, field: FloatArray, factors: list[int], steps: Steps
-    ) -> tuple[FloatArray, FloatArray, NDArray[np.int32], FloatArray]:
+    ) -> tuple[FloatArray, FloatArray, NDArray[np.int32], FloatArray | None]:
         """Of cells: sums over windows, displacement in voxels, regions, and how they couple."""
         regions = _picked(self.fixed.words & 0xFFFF, factors)
         start = array_module(field).stack([_picked(part, factors) for part in field])
-        edges = couple(regions, start, self.spacing, slip=SLIP)
+        edges = self._couple(regions, start)
         sums = cell_windows(
             self.moving, self.fixed, field, regions, factors, affine=self.to_moving
         )

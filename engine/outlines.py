@@ -22,7 +22,7 @@ SLIP = 1.0  # jump of the field at which two regions are coupled by half
 LONGEST = 1.0  # step
 # Steps end where so many have left more than so much of the error: one alone may be worth nothing,
 # a voxel has to make way for the next.
-PATIENCE, SETTLED = 3, 0.9
+PATIENCE, SETTLED = 3, 0.8
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,8 @@ class Pipeline:
         watch: Stopwatch,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """The background's map as ``fuse_fields`` takes it: field, to_field, to_voxel."""
+        if len(plan.maps) == 1:  # the union of one is that one, and it is registered
+            return fields[0], canvases.to_field[0], canvases.to_voxel[0]
         with watch.stage("background"):
             union, stride = union_plan(plan), self.placement.stride
             layout = self.placement.lay_out(union)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from segreg.engine.errors import InputError
 from segreg.engine.frames import Frame
-from segreg.engine.levels import GUESSED, INSIDE, Source, Steps, normalised
+from segreg.engine.levels import INSIDE, Source, Steps, normalised
 from segreg.engine.regions import RegionPlan
 from segreg.engine.resolutions import Resolutions
 from segreg.engine.texture import follow_texture
@@ -36,7 +36,6 @@ COARSE_ITERATIONS = 5
 FINE_ITERATIONS = 5  # after coarser levels
 # Without any: as many as so many voxels of work allow, within limits.
 ALONE_VOXELS, ALONE_LIMITS = 3e7, (8, 20)
-OUTLINE_ITERATIONS = 15
 # A level is worth its while if its voxels still show the inside of regions: so many of theirs are
 # deep in one.
 LEAST_DEEP = 0.35
@@ -105,7 +104,7 @@ def refine_displacement(
     to_moving: NDArray[np.float64],
     spacing: tuple[NDArray[np.float64], NDArray[np.float64]],
     refine: Refine = AUTO,
-    guessed: bool = False,
+    steps: Steps = INSIDE,
 ) -> Refinement:
     """Refine a displacement (1, 3, D, H, W), voxels of the fixed grid, in place.
 
@@ -113,7 +112,7 @@ def refine_displacement(
     ----------
     to_moving : (3, 4) fixed voxel -> moving voxel by the headers alone.
     spacing : mm of the fixed and of the moving grid, (z, y, x).
-    guessed : whether labels are what a network or an algorithm says, not a person.
+    steps : how far labels are to be believed: INSIDE, GUESSED or FOUND of ``segreg.engine.levels``.
     """
     if refine == OFF:
         return Refinement()
@@ -126,9 +125,8 @@ def refine_displacement(
     pair = Resolutions(fixed, moving, through, spacing, len(plan.maps), filled)
     native = pair.level(1)
     before, overlapped = native.measure(field), pair.dice(field)
-    taken, reason = _refine(
-        field, start, pair, (before.similarity, overlapped), refine, GUESSED if guessed else INSIDE
-    )
+    measured = before.similarity, overlapped
+    taken, reason = _refine(field, start, pair, measured, refine, steps)
     after = native.measure(field)
     field -= start
     frame.add(field, displacement[0])
@@ -165,7 +163,7 @@ def _refine(
         reason = (
             f"Texture agrees (squared local correlation {similarity:.3f}, from {NO_TEXTURE:g} on)"
         )
-        taken = _one_body(field, start, pair, measured, refine)
+        taken = _one_body(field, start, pair, measured, refine, steps)
         if taken.levels and pair.dice(field) >= overlapped:
             return taken, f"{reason}, best as one body: image, then outlines."
         field[...] = start
@@ -174,7 +172,7 @@ def _refine(
             return taken, f"{reason}: image and outlines."
         field[...] = start
         reason = "Texture pulled regions apart"
-    taken = _Iterations((), pair.level(1).fit(field, _count(refine, OUTLINE_ITERATIONS)))
+    taken = _Iterations((), pair.level(1).fit(field, _count(refine, steps.outlines)))
     if pair.dice(field) >= overlapped:
         return taken, f"{reason}: outlines alone."
     field[...] = start
@@ -187,6 +185,7 @@ def _one_body(
     pair: Resolutions,
     measured: tuple[float, float],
     refine: Refine,
+    steps: Steps,
 ) -> _Iterations:
     """Steps on the texture of all as one body, then on outlines; in place. None if it is not."""
     found = follow_texture(
@@ -195,7 +194,7 @@ def _one_body(
     if found is None:
         return _Iterations()
     field[...], levels = found
-    return _Iterations(levels, pair.level(1).fit(field, _count(refine, OUTLINE_ITERATIONS)))
+    return _Iterations(levels, pair.level(1).fit(field, _count(refine, steps.outlines)))
 
 
 def _both(field: FloatArray, pair: Resolutions, refine: Refine, steps: Steps) -> _Iterations:
@@ -211,7 +210,7 @@ def _both(field: FloatArray, pair: Resolutions, refine: Refine, steps: Steps) ->
     alone = int(np.clip(ALONE_VOXELS / field[0].size, *ALONE_LIMITS))
     count = _count(refine, FINE_ITERATIONS if levels else alone)
     native.advance(field, count, steps)
-    outlines = native.fit(field, _count(refine, OUTLINE_ITERATIONS))
+    outlines = native.fit(field, _count(refine, steps.outlines))
     return _Iterations((*levels, (1, count)), outlines)
 
 

@@ -124,7 +124,7 @@ def couple(
 @on_stream
 def smooth_within(
     volume: Array,
-    edges: Array,
+    edges: Array | None,
     sigma: ArrayLike,
     spacing: ArrayLike = (1.0, 1.0, 1.0),
     *,
@@ -143,8 +143,8 @@ def smooth_within(
     Parameters
     ----------
     volume : (C, D, H, W) float32
-    edges : (3, D, H, W) float32
-        What ``couple`` gives.
+    edges : (3, D, H, W) float32, optional
+        What ``couple`` gives; None couples all.
     sigma : float or (z, y, x)
         Standard deviation, mm. An axis with 0 is left as it is.
     spacing : float or (z, y, x)
@@ -174,9 +174,11 @@ def smooth_within(
     machine = machine_of(volume=volume, edges=edges, out=out, scratch=scratch)
     volume = check_array(machine, "volume", volume, "C D H W")
     grid = volume.shape[1:]
-    edges = check_array(machine, "edges", edges, "3 D H W", shape=(3, *grid))
+    if edges is not None:
+        edges = check_array(machine, "edges", edges, "3 D H W", shape=(3, *grid))
     taps = gaussian_taps(sigma, spacing, truncate)
-    out = check_out(machine, "out", out, volume.shape, "float32", volume, edges)
+    apart = [array for array in (volume, edges) if array is not None]
+    out = check_out(machine, "out", out, volume.shape, "float32", *apart)
     axes = [axis for axis, weights in enumerate(taps) if len(weights) > 1]
     if not axes:
         out[...] = volume

@@ -57,12 +57,18 @@ SEGREG_BODY float determinant(const float* field, Index voxels, Index index, con
                           slopes(field + 2 * voxels, index, dz, dy, dx));
 }
 
+// Where a cell lies on an axis of another grid over the same box; `ratio` is cells of that grid to
+// one of its own.
+SEGREG_BODY float cell_position(float cell, float ratio) {
+    return (cell + 0.5f) * ratio - 0.5f;
+}
+
 // Vector of a field on a grid over the same box, in cells of that grid; `ratio` is field cells to
 // a cell of it.
 SEGREG_BODY Vector resampled(const float* field, Grid grid, Vector ratio, Vector cell) {
-    const Vector there = make_vector((cell.z + 0.5f) * ratio.z - 0.5f,
-                                     (cell.y + 0.5f) * ratio.y - 0.5f,
-                                     (cell.x + 0.5f) * ratio.x - 0.5f);
+    const Vector there = make_vector(cell_position(cell.z, ratio.z),
+                                     cell_position(cell.y, ratio.y),
+                                     cell_position(cell.x, ratio.x));
     const Vector u = interpolate_vector(field, grid, there);
     return make_vector(u.z / ratio.z, u.y / ratio.y, u.x / ratio.x);
 }

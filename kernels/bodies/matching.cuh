@@ -244,6 +244,19 @@ SEGREG_BODY void store_normal(float* normals, Index voxels, Index index, float s
     normals[8 * voxels + index] = share * s.n[8];
 }
 
+SEGREG_BODY void raise_normal(float* normals, Index voxels, Index index, float share,
+                              const Normal& s) {
+    normals[index] += share * s.n[0];
+    normals[voxels + index] += share * s.n[1];
+    normals[2 * voxels + index] += share * s.n[2];
+    normals[3 * voxels + index] += share * s.n[3];
+    normals[4 * voxels + index] += share * s.n[4];
+    normals[5 * voxels + index] += share * s.n[5];
+    normals[6 * voxels + index] += share * s.n[6];
+    normals[7 * voxels + index] += share * s.n[7];
+    normals[8 * voxels + index] += share * s.n[8];
+}
+
 SEGREG_BODY Normal load_normal(const float* normals, Index voxels, Index index) {
     const Normal s = {{normals[index], normals[voxels + index], normals[2 * voxels + index],
                        normals[3 * voxels + index], normals[4 * voxels + index],

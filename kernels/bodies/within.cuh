@@ -26,8 +26,8 @@ SEGREG_BODY float coupling(bool same, float squared_jump, float slip) {
 }
 
 // Calls visit(index, weight) for a voxel and its neighbours on an axis; the sum of the weights.
-// `edges` holds the coupling of each voxel with the next on this axis; a neighbour counts as far as
-// all edges on the way to it allow. Paired: and as far as its opposite does, so that what is linear
+// `edges` holds the coupling of each voxel with the next on this axis, wholly if it is null; a
+// neighbour counts as far as all edges on the way to it allow. Paired: and as far as its opposite does, so that what is linear
 // stays.
 template <typename Visit>
 SEGREG_BODY float visit_within(const float* edges, Index index, const Line& axis,
@@ -37,8 +37,8 @@ SEGREG_BODY float visit_within(const float* edges, Index index, const Line& axis
     for (int k = 1; k <= taps.radius; ++k) {
         const Index step = k * axis.stride;
         const bool has_before = axis.place - k >= 0, has_after = axis.place + k < axis.length;
-        before = has_before ? before * edges[index - step] : 0.0f;
-        after = has_after ? after * edges[index + step - axis.stride] : 0.0f;
+        before = has_before ? before * (edges ? edges[index - step] : 1.0f) : 0.0f;
+        after = has_after ? after * (edges ? edges[index + step - axis.stride] : 1.0f) : 0.0f;
         const float back = taps.weights[k] * before * (paired ? after : 1.0f);
         const float on = taps.weights[k] * after * (paired ? before : 1.0f);
         total += back;

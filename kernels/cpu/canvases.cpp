@@ -1,7 +1,7 @@
 #include "canvases.cuh"
 
 #include "kernels.hpp"
-#include "launch.hpp"
+#include "rows.hpp"
 
 namespace segreg {
 namespace {
@@ -34,26 +34,6 @@ struct RowBuffers {
         products = masks + stride;
     }
 };
-
-// The displacement along one row of the canvas, still on the field's cells along x.
-SEGREG_CLONES
-void field_row(const float* field, Grid grid, Neighbours z, Neighbours y,
-               float* SEGREG_RESTRICT row) {
-    const int width = grid.width;
-    for (int c = 0; c < 3; ++c) {
-        const float* component = field + c * voxels_of(grid);
-        const float* v00 = component + (z.low * grid.height + y.low) * width;
-        const float* v01 = component + (z.low * grid.height + y.high) * width;
-        const float* v10 = component + (z.high * grid.height + y.low) * width;
-        const float* v11 = component + (z.high * grid.height + y.high) * width;
-        float* out = row + c * width;
-        SEGREG_SIMD
-        for (int x = 0; x < width; ++x) {
-            out[x] = mix(mix(v00[x], v01[x], y.fraction), mix(v10[x], v11[x], y.fraction),
-                         z.fraction);
-        }
-    }
-}
 
 // Least and largest displacement of each row of a field: (rows, 3, 2), in cells of the canvas.
 SEGREG_CLONES
@@ -260,6 +240,7 @@ Span place_row(const Subject& subject, Vector first, bool whole, int width, RowB
         if (span.begin >= span.end) return {0, 0};
     }
     if (canvas.displacement) {
+        // Still on the field's cells along x.
         field_row(canvas.displacement, canvas.field, z, y, row.field);
         moved_positions(canvas, first, filled(span), row.stride, row.field, row.positions);
     } else {

@@ -8,6 +8,7 @@
 namespace segreg {
 namespace {
 
+// Adds the sums of a row's voxels to those of the rows before it.
 SEGREG_CLONES
 void window_row(const float* SEGREG_RESTRICT moving, Grid seen,
                 const float* SEGREG_RESTRICT positions, const float* SEGREG_RESTRICT fixed,
@@ -19,11 +20,11 @@ void window_row(const float* SEGREG_RESTRICT moving, Grid seen,
         const WindowSums w = window_at(fixed[x], interpolate(moving, corners(seen, p)),
                                        own_region(words[x]) == regions[x]);
         SEGREG_UNROLL
-        for (int c = 0; c < WINDOW_CHANNELS; ++c) values[c * width + x] = w.n[c];
+        for (int c = 0; c < WINDOW_CHANNELS; ++c) values[c * width + x] += w.n[c];
     }
 }
 
-// Equations of a row's voxels, with outlines or of the image alone.
+// Adds the equations of a row's voxels, with outlines or of the image alone.
 template <bool OUTLINES>
 SEGREG_BODY void normals_of(const MovingSide& moving, const float* SEGREG_RESTRICT positions,
                             const float* SEGREG_RESTRICT fixed, const int* SEGREG_RESTRICT words,
@@ -40,8 +41,7 @@ SEGREG_BODY void normals_of(const MovingSide& moving, const float* SEGREG_RESTRI
         const Normal n =
             cell_normal<OUTLINES>(moving, p, fixed[x], region, distances[x], window_of(sums), unit,
                                   tolerance, weights);
-        const float own = region == regions[x] ? 1.0f : 0.0f;
-        store_normal(values, width, x, own, n);
+        raise_normal(values, width, x, region == regions[x] ? 1.0f : 0.0f, n);
     }
 }
 
@@ -78,11 +78,20 @@ void spread_row(const Value* cells, const Cells& all, int width, Value* row) {
     }
 }
 
-// The other way round: adds a fine row to the cells it lies in.
-void gather_row(const float* row, const Cells& all, int width, float* sums) {
-    for (int cx = 0; cx < all.grid.width; ++cx) {
-        const int end = cell_end(cx, all.grid.width, all.factor_x, width);
-        for (int x = cell_begin(cx, all.factor_x); x < end; ++x) sums[cx] += row[x];
+// The other way round: sums of a fine row over the cells it lies in.
+SEGREG_CLONES
+void gather_row(const float* SEGREG_RESTRICT row, const Cells& all, int width, float share,
+                float* SEGREG_RESTRICT sums) {
+    const int last = all.grid.width - 1, factor = all.factor_x;
+    if (factor == 2) {
+        SEGREG_SIMD
+        for (int cx = 0; cx < last; ++cx) sums[cx] = share * (row[2 * cx] + row[2 * cx + 1]);
+    }
+    for (int cx = factor == 2 ? last : 0; cx <= last; ++cx) {
+        const int end = cell_end(cx, all.grid.width, factor, width);
+        float sum = 0.0f;
+        for (int x = cell_begin(cx, factor); x < end; ++x) sum += row[x];
+        sums[cx] = share * sum;
     }
 }
 
@@ -105,34 +114,29 @@ Box seen_from(const Cells& cells, const Way& way, int64 begin, int64 end) {
 }
 
 // For each piece of work: ahead(what it looks into, voxels in it). For each row of cells:
-// begin(cell row) once, then values(fine row, to fill) for every fine row in it; the cells' sums of
-// these go to `result`.
-template <int CHANNELS, typename Ahead, typename Begin, typename Values>
+// begin(cell row) once, then add(fine row, sums of its columns) for every fine row in it; the cells'
+// shares of these go to `result`.
+template <int CHANNELS, typename Ahead, typename Begin, typename Add>
 void sum_rows(const Cells& cells, const Way& way, float* result, const Ahead& ahead,
-              const Begin& begin, const Values& values) {
+              const Begin& begin, const Add& add) {
     const Grid grid = way.fixed;
     const int width = grid.width;
     const int64 count = voxels_of(cells.grid), across = cells.grid.width;
     const int64 rows = (int64)cells.grid.depth * cells.grid.height;
     const auto sum_row = [&](int64 row) {
         const int cz = (int)(row / cells.grid.height), cy = (int)(row % cells.grid.height);
-        std::vector<float> fine((size_t)CHANNELS * width), sums((size_t)CHANNELS * across, 0.0f);
+        std::vector<float> columns((size_t)CHANNELS * width, 0.0f);
         auto room = begin(row * across);
         const int z_end = cell_end(cz, cells.grid.depth, cells.factor_z, grid.depth);
         const int y_end = cell_end(cy, cells.grid.height, cells.factor_y, grid.height);
         for (int z = cell_begin(cz, cells.factor_z); z < z_end; ++z) {
             for (int y = cell_begin(cy, cells.factor_y); y < y_end; ++y) {
-                values(row_of((int64)z * grid.height + y, grid), room, fine.data());
-                for (int c = 0; c < CHANNELS; ++c) {
-                    gather_row(fine.data() + (int64)c * width, cells, width,
-                               sums.data() + c * across);
-                }
+                add(row_of((int64)z * grid.height + y, grid), room, columns.data());
             }
         }
         for (int c = 0; c < CHANNELS; ++c) {
-            for (int64 cx = 0; cx < across; ++cx) {
-                result[c * count + row * across + cx] = cell_share(cells) * sums[c * across + cx];
-            }
+            gather_row(columns.data() + (int64)c * width, cells, width, cell_share(cells),
+                       result + c * count + row * across);
         }
     };
     parallel_ranges(rows, CELL_ROWS, [&](int64 first, int64 last) {

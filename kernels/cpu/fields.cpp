@@ -1,6 +1,7 @@
 #include "ahead.hpp"
 #include "determinants.hpp"
 #include "kernels.hpp"
+#include "rows.hpp"
 
 namespace segreg {
 
@@ -21,6 +22,25 @@ void determinant_row(const float* field, Grid grid, int z, int y,
     determinants[0] = determinant(field, voxels, begin, dz, dy, difference(0, grid.width, 1));
     determinants[last] =
         determinant(field, voxels, begin + last, dz, dy, difference(last, grid.width, 1));
+}
+
+SEGREG_CLONES
+void field_row(const float* field, Grid grid, Neighbours z, Neighbours y,
+               float* SEGREG_RESTRICT row) {
+    const int width = grid.width;
+    for (int c = 0; c < 3; ++c) {
+        const float* component = field + c * voxels_of(grid);
+        const float* v00 = component + (z.low * grid.height + y.low) * width;
+        const float* v01 = component + (z.low * grid.height + y.high) * width;
+        const float* v10 = component + (z.high * grid.height + y.low) * width;
+        const float* v11 = component + (z.high * grid.height + y.high) * width;
+        float* out = row + c * width;
+        SEGREG_SIMD
+        for (int x = 0; x < width; ++x) {
+            out[x] = mix(mix(v00[x], v01[x], y.fraction), mix(v10[x], v11[x], y.fraction),
+                         z.fraction);
+        }
+    }
 }
 
 namespace {
@@ -127,23 +147,33 @@ void invert_rows(int64 begin, int64 end, const float* field, Grid grid, const Af
     }
 }
 
+// A row of cells, from that of the field between whose rows it lies.
 SEGREG_CLONES
+void resample_row(const float* row, int length, Vector ratio, int width, int64 voxels,
+                  float* SEGREG_RESTRICT resized) {
+    SEGREG_SIMD
+    for (int x = 0; x < width; ++x) {
+        const Neighbours n = neighbours(cell_position((float)x, ratio.x), length);
+        resized[x] = mix(row[n.low], row[n.high], n.fraction) / ratio.z;
+        resized[voxels + x] =
+            mix(row[length + n.low], row[length + n.high], n.fraction) / ratio.y;
+        resized[2 * voxels + x] =
+            mix(row[2 * length + n.low], row[2 * length + n.high], n.fraction) / ratio.x;
+    }
+}
+
 void resample_rows(int64 begin, int64 end, const float* field, Grid grid, Grid cells,
                    float* resized) {
     const int64 voxels = voxels_of(cells);
     const Vector ratio = cell_ratio(grid, cells);
+    std::vector<float> between((size_t)3 * grid.width);
     for (int64 row = begin; row < end; ++row) {
         const Row r = row_of(row, cells);
-        const float* source = field + 3 * voxels_of(grid) * r.batch;
-        float* out = resized + 3 * voxels * r.batch + r.begin;
-        SEGREG_SIMD
-        for (int x = 0; x < cells.width; ++x) {
-            const Vector u = resampled(source, grid, ratio,
-                                       make_vector((float)r.z, (float)r.y, (float)x));
-            out[x] = u.z;
-            out[voxels + x] = u.y;
-            out[2 * voxels + x] = u.x;
-        }
+        field_row(field + 3 * voxels_of(grid) * r.batch, grid,
+                  neighbours(cell_position((float)r.z, ratio.z), grid.depth),
+                  neighbours(cell_position((float)r.y, ratio.y), grid.height), between.data());
+        resample_row(between.data(), grid.width, ratio, cells.width, voxels,
+                     resized + 3 * voxels * r.batch + r.begin);
     }
 }
 

@@ -25,19 +25,6 @@ void match_row(const MovingSide& side, const float* SEGREG_RESTRICT positions,
     }
 }
 
-SEGREG_CLONES
-void change_row(const float* change, const int* coarse, Grid grid, const Affine& to_coarse,
-                Vector unit, const int* SEGREG_RESTRICT regions, const Row& r, int width,
-                int64 voxels, float* SEGREG_RESTRICT displacement) {
-    const Affine there = to_coarse;
-    SEGREG_SIMD
-    for (int x = 0; x < width; ++x) {
-        const Vector p = apply(there, make_vector((float)r.z, (float)r.y, (float)x));
-        const Vector v = change_at(change, coarse, grid, p, regions[x]);
-        move_by(displacement, voxels, x, v, unit);
-    }
-}
-
 const int64 VOXELS = 8192;  // of a piece of work
 
 }  // namespace
@@ -78,22 +65,6 @@ void take_step(int64 size, const float* normals, int, int, int, float damping,
     const Vector unit = make_vector(unit_z, unit_y, unit_x);
     parallel_ranges(size, VOXELS, [&](int64 begin, int64 end) {
         step_range(normals, size, begin, end, damping, longest, unit, size, displacement);
-    });
-}
-
-void add_change(int64 size, const float* change, const int* coarse, int coarse_depth,
-                int coarse_height, int coarse_width, Affine to_coarse, float unit_z, float unit_y,
-                float unit_x, const int* regions, int depth, int height, int width,
-                float* displacement) {
-    const Grid grid = {depth, height, width};
-    const Grid cells = {coarse_depth, coarse_height, coarse_width};
-    const Vector unit = make_vector(unit_z, unit_y, unit_x);
-    parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
-        for (int64 i = begin; i < end; ++i) {
-            const Row r = row_of(i, grid);
-            change_row(change, coarse, cells, to_coarse, unit, regions + r.begin, r, width, size,
-                       displacement + r.begin);
-        }
     });
 }
 

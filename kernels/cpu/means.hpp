@@ -13,7 +13,7 @@ struct Shifted {
     int begin, end;
 };
 
-Shifted shifted_row(Grid grid, int axis, const Row& r, int offset) {
+SEGREG_BODY Shifted shifted_row(Grid grid, int axis, const Row& r, int offset) {
     const int place = axis == 0 ? r.z : r.y, length = axis == 0 ? grid.depth : grid.height;
     if (axis == 2) {
         return {offset, 1, least(most(-offset, 0), grid.width),
@@ -24,127 +24,139 @@ Shifted shifted_row(Grid grid, int axis, const Row& r, int offset) {
     return {offset * stride, stride, 0, there ? grid.width : 0};
 }
 
-SEGREG_CLONES
-void follow_row(const float* SEGREG_RESTRICT edges, int begin, int end,
-                float* SEGREG_RESTRICT path) {
-    SEGREG_SIMD
-    for (int x = begin; x < end; ++x) path[x] *= edges[x];
-}
-
 // The part of a row that is wanted.
 struct Span {
     int begin, end;
 };
 
-// What two spans share; empty where that is nothing.
-Span shared(Span wanted, int begin, int end) {
-    const int first = most(wanted.begin, begin);
-    return {first, most(first, least(wanted.end, end))};
+// How a row is coupled with the neighbours one further along, wholly if `edges` is null; not at all
+// beyond the grid.
+SEGREG_BODY void couple_row(const float* SEGREG_RESTRICT edges, const Shifted& s, Span wanted,
+                            float* SEGREG_RESTRICT path) {
+    const int begin = least(most(wanted.begin, s.begin), wanted.end);
+    const int end = most(begin, least(wanted.end, s.end));
+    for (int x = wanted.begin; x < begin; ++x) path[x] = 0.0f;
+    if (edges) {
+        SEGREG_SIMD
+        for (int x = begin; x < end; ++x) path[x] *= edges[x];
+    }
+    for (int x = end; x < wanted.end; ++x) path[x] = 0.0f;
 }
 
-// How a row is coupled with the neighbours one further along; not at all beyond the grid.
-void couple_row(const float* edges, const Shifted& s, Span wanted, float* path) {
-    const Span there = shared(wanted, s.begin, s.end);
-    if (there.begin >= there.end) {
-        std::fill(path + wanted.begin, path + wanted.end, 0.0f);
-        return;
-    }
-    follow_row(edges, there.begin, there.end, path);
-    std::fill(path + wanted.begin, path + there.begin, 0.0f);
-    std::fill(path + there.end, path + wanted.end, 0.0f);
-}
+// The weights of a row's neighbours on an axis: a row of them for each offset, that of the voxels
+// themselves in the middle. They add up to one.
+struct RowWeights {
+    int width, radius;  // the largest of any axis
+    std::vector<float> memory;
+
+    RowWeights(int width, const Filter& f)
+        : width(width),
+          radius(most(f.z.radius, most(f.y.radius, f.x.radius))),
+          memory((size_t)(2 * radius + 4) * width) {}
+
+    float* at(int offset) { return memory.data() + (int64)(radius + offset) * width; }
+    float* spare(int number) { return memory.data() + (int64)(2 * radius + 1 + number) * width; }
+};
 
 SEGREG_CLONES
-void weigh_row(const float* SEGREG_RESTRICT path, const float* SEGREG_RESTRICT back, float weight,
-               int begin, int end, float* SEGREG_RESTRICT weights, float* SEGREG_RESTRICT total) {
+void weigh_row(const float* edges, Grid grid, int axis, const Row& r, Span wanted,
+               const Taps& taps, int paired, int64 width, float* SEGREG_RESTRICT weights,
+               float* SEGREG_RESTRICT before, float* SEGREG_RESTRICT after,
+               float* SEGREG_RESTRICT total) {
+    const int begin = wanted.begin, end = wanted.end;
+    const float centre = taps.weights[0];
+    for (int x = begin; x < end; ++x) {
+        before[x] = after[x] = 1.0f;
+        total[x] = centre;
+    }
+    const float* row = edges ? edges + axis * voxels_of(grid) + r.begin : nullptr;
+    for (int k = 1; k <= taps.radius; ++k) {
+        const Shifted down = shifted_row(grid, axis, r, -k), up = shifted_row(grid, axis, r, k);
+        // The edge behind a voxel leads to the next one; it is none where the grid ends.
+        couple_row(row ? row + down.step : row, down, wanted, before);
+        couple_row(row ? row + up.step - up.stride : row, up, wanted, after);
+        const float weight = taps.weights[k];
+        float *back = weights - k * width, *on = weights + k * width;
+        SEGREG_SIMD
+        for (int x = begin; x < end; ++x) {
+            back[x] = weight * before[x] * (paired ? after[x] : 1.0f);
+            on[x] = weight * after[x] * (paired ? before[x] : 1.0f);
+            total[x] += back[x] + on[x];
+        }
+    }
+    for (int x = begin; x < end; ++x) total[x] = 1.0f / total[x];
+    for (int x = begin; x < end; ++x) weights[x] = centre * total[x];
+    for (int k = 1; k <= taps.radius; ++k) {
+        float *back = weights - k * width, *on = weights + k * width;
+        SEGREG_SIMD
+        for (int x = begin; x < end; ++x) {
+            back[x] *= total[x];
+            on[x] *= total[x];
+        }
+    }
+}
+
+// Neighbours on an axis, first to last, that lie in the grid.
+struct Offsets {
+    int first, last;
+};
+
+Offsets offsets_at(int place, int length, int radius) {
+    return {-least(radius, place), least(radius, length - 1 - place)};
+}
+
+// Adds so many neighbours of a row, weighted; or begins with them.
+template <int COUNT, bool FIRST>
+SEGREG_BODY void add_neighbours(const float* SEGREG_RESTRICT values, int64 step,
+                                const float* SEGREG_RESTRICT weights, int64 width, int begin,
+                                int end, float* SEGREG_RESTRICT sum) {
     SEGREG_SIMD
     for (int x = begin; x < end; ++x) {
-        weights[x] = weight * path[x] * back[x];
-        total[x] += weights[x];
+        float s = FIRST ? 0.0f : sum[x];
+        SEGREG_UNROLL
+        for (int k = 0; k < COUNT; ++k) s += weights[k * width + x] * values[k * step + x];
+        sum[x] = s;
+    }
+}
+
+// Rows of several channels: one's values for the voxels `offset` away are at values + offset * step.
+struct Channels {
+    int count;
+    const float* values;
+    int64 step, apart;
+    float* means;
+    int64 means_apart;
+};
+
+const int AT_ONCE = 8;  // neighbours added in one loop
+
+// Begins with `count` neighbours, at most COUNT.
+template <int COUNT>
+SEGREG_BODY void begin_neighbours(int count, const float* values, int64 step, const float* weights,
+                                  int64 width, int begin, int end, float* sum) {
+    if (count == COUNT) {
+        add_neighbours<COUNT, true>(values, step, weights, width, begin, end, sum);
+    } else if constexpr (COUNT > 1) {
+        begin_neighbours<COUNT - 1>(count, values, step, weights, width, begin, end, sum);
     }
 }
 
 SEGREG_CLONES
-void add_row(const float* SEGREG_RESTRICT values, const float* SEGREG_RESTRICT weights, int begin,
-             int end, float* SEGREG_RESTRICT sum) {
-    SEGREG_SIMD
-    for (int x = begin; x < end; ++x) sum[x] += weights[x] * values[x];
-}
-
-SEGREG_CLONES
-void divide_row(const float* SEGREG_RESTRICT total, int begin, int end,
-                float* SEGREG_RESTRICT sum) {
-    SEGREG_SIMD
-    for (int x = begin; x < end; ++x) sum[x] /= total[x];
-}
-
-// Room for the weights of a row: how it is coupled with the rows before and after, and their part.
-struct RowWeights {
-    std::vector<float> before, after, ones, tap, total;
-    explicit RowWeights(int width)
-        : before(width), after(width), ones(width, 1.0f), tap(width), total(width) {}
-};
-
-// Means along an axis of one row. `rows` adds up what they are of: start(centre's weight),
-// add(how far away, weights, part of the row), divide(sums of the weights).
-template <typename Rows>
-void mean_row(const float* edges, Grid grid, int axis, const Row& r, Span wanted, const Taps& taps,
-              int paired, RowWeights& room, Rows&& rows) {
-    const int begin = wanted.begin, end = wanted.end;
-    const float centre = weight_at(taps, 0);
-    rows.start(centre);
-    std::fill(room.total.begin() + begin, room.total.begin() + end, centre);
-    std::fill(room.before.begin() + begin, room.before.begin() + end, 1.0f);
-    std::fill(room.after.begin() + begin, room.after.begin() + end, 1.0f);
-    const float* row = edges + axis * voxels_of(grid) + r.begin;
-    for (int k = 1; k <= taps.radius; ++k) {
-        const Shifted before = shifted_row(grid, axis, r, -k);
-        const Shifted after = shifted_row(grid, axis, r, k);
-        // The edge behind a voxel leads to the next one; it is none where the grid ends.
-        couple_row(row + before.step, before, wanted, room.before.data());
-        couple_row(row + after.step - after.stride, after, wanted, room.after.data());
-        const float weight = weight_at(taps, k);
-        const float *back = room.before.data(), *on = room.after.data(), *ones = room.ones.data();
-        float *tap = room.tap.data(), *total = room.total.data();
-        weigh_row(back, paired ? on : ones, weight, begin, end, tap, total);
-        rows.add(-k, tap, shared(wanted, before.begin, before.end));
-        weigh_row(on, paired ? back : ones, weight, begin, end, tap, total);
-        rows.add(k, tap, shared(wanted, after.begin, after.end));
-    }
-    rows.divide(room.total.data());
-}
-
-// Rows of several channels: source(c, k) is the row of channel c that stands for the voxels k away.
-template <typename Source, typename Target>
-struct ChannelRows {
-    int channels;
-    Span wanted;
-    Source source;
-    Target target;
-
-    void start(float centre) const {
-        for (int c = 0; c < channels; ++c) {
-            const float* here = source(c, 0);
-            float* out = target(c);
-            for (int x = wanted.begin; x < wanted.end; ++x) out[x] = centre * here[x];
+void mean_row(const Channels& channels, const float* weights, int64 width, Offsets offsets,
+              int begin, int end) {
+    const int64 step = channels.step;
+    const int count = offsets.last - offsets.first + 1;
+    const int first = (count - 1) % AT_ONCE + 1;
+    for (int c = 0; c < channels.count; ++c) {
+        const float* values = channels.values + c * channels.apart + offsets.first * step;
+        const float* w = weights + offsets.first * width;
+        float* means = channels.means + c * channels.means_apart;
+        begin_neighbours<AT_ONCE>(first, values, step, w, width, begin, end, means);
+        for (int k = first; k < count; k += AT_ONCE) {
+            add_neighbours<AT_ONCE, false>(values + k * step, step, w + k * width, width, begin,
+                                           end, means);
         }
     }
-
-    void add(int k, const float* weights, Span part) const {
-        for (int c = 0; c < channels; ++c) {
-            add_row(source(c, k), weights, part.begin, part.end, target(c));
-        }
-    }
-
-    void divide(const float* total) const {
-        for (int c = 0; c < channels; ++c) divide_row(total, wanted.begin, wanted.end, target(c));
-    }
-};
-
-template <typename Source, typename Target>
-ChannelRows<Source, Target> channel_rows(int channels, Span wanted, const Source& source,
-                                         const Target& target) {
-    return {channels, wanted, source, target};
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
 #include "memory.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <iterator>
 #include <map>
 #include <mutex>
 #include <unordered_map>
@@ -53,13 +53,16 @@ public:
     void give(void* block) {
         std::lock_guard<std::mutex> lock(mutex_);
         const auto found = sizes_.find(block);
-        if (found != sizes_.end() && kept_ + found->second <= limit_) {
-            kept_ += found->second;
-            idle_.emplace(found->second, block);
+        if (found == sizes_.end() || found->second > limit_) {
+            if (found != sizes_.end()) sizes_.erase(found);
+            std::free(block);
             return;
         }
-        if (found != sizes_.end()) sizes_.erase(found);
-        std::free(block);
+        // What lay idle longest makes room: another stage of the work needed it.
+        const size_t size = found->second;
+        shrink(limit_ - size);
+        kept_ += size;
+        idle_.emplace(size, Idle{block, ++clock_});
     }
 
     // Bytes that a block was made for, 0 if it came from malloc.
@@ -72,13 +75,7 @@ public:
     void keep(size_t limit) {
         std::lock_guard<std::mutex> lock(mutex_);
         limit_ = limit;
-        while (kept_ > limit_) {
-            const auto largest = std::prev(idle_.end());
-            kept_ -= largest->first;
-            sizes_.erase(largest->second);
-            std::free(largest->second);
-            idle_.erase(largest);
-        }
+        shrink(limit);
     }
 
     size_t kept() {
@@ -87,20 +84,38 @@ public:
     }
 
 private:
+    struct Idle {
+        void* block;
+        size_t since;
+    };
+
+    // Frees idle blocks, the longest idle first, until at most `bytes` are kept.
+    void shrink(size_t bytes) {
+        while (kept_ > bytes) {
+            const auto oldest = std::min_element(
+                idle_.begin(), idle_.end(),
+                [](const auto& a, const auto& b) { return a.second.since < b.second.since; });
+            kept_ -= oldest->first;
+            sizes_.erase(oldest->second.block);
+            std::free(oldest->second.block);
+            idle_.erase(oldest);
+        }
+    }
+
     void* take_idle(size_t size) {
         std::lock_guard<std::mutex> lock(mutex_);
         const auto found = idle_.lower_bound(size);
         if (found == idle_.end() || found->first - size > size / SLACK) return nullptr;
-        void* block = found->second;
+        void* block = found->second.block;
         kept_ -= found->first;
         idle_.erase(found);
         return block;
     }
 
     std::mutex mutex_;
-    std::multimap<size_t, void*> idle_;
+    std::multimap<size_t, Idle> idle_;
     std::unordered_map<void*, size_t> sizes_;  // of all blocks, idle or not
-    size_t kept_ = 0, limit_ = 0;
+    size_t kept_ = 0, limit_ = 0, clock_ = 0;
 };
 
 // Never destroyed: arrays may outlive this module.

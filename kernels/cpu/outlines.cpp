@@ -28,6 +28,11 @@ void pull_row(const MovingSide& side, const int* SEGREG_RESTRICT words,
 }
 
 SEGREG_CLONES
+int any_error(const float* errors, const Grid& grid, const Box& box, float bound) {
+    return any_above(errors, grid, box, bound);
+}
+
+SEGREG_CLONES
 int any_pull(const float* away, int begin, int end) {
     int any = 0;
     for (int x = begin; x < end; ++x) any |= away[x] > 0.0f;
@@ -47,36 +52,7 @@ void add_pulls(const float* SEGREG_RESTRICT pulls, int64 voxels,
     }
 }
 
-// What `mean_row` adds up along z: equations of pulls. Most rows have none.
-struct PullRows {
-    const float* pulls;  // of the row itself
-    int64 voxels, slice;
-    Span wanted;
-    int width;
-    float *centre, *sums;  // a row of weights, 9 rows
-    bool any;
-
-    void start(float weight) {
-        for (int c = 0; c < 9; ++c) {
-            std::fill(sums + c * width + wanted.begin, sums + c * width + wanted.end, 0.0f);
-        }
-        std::fill(centre + wanted.begin, centre + wanted.end, weight);
-        add(0, centre, wanted);
-    }
-
-    void add(int k, const float* weights, Span part) {
-        const float* there = pulls + k * slice;
-        if (!any_pull(there + 3 * voxels, part.begin, part.end)) return;
-        add_pulls(there, voxels, weights, part.begin, part.end, width, sums);
-        any = true;
-    }
-
-    void divide(const float* total) const {
-        for (int c = 0; any && c < 9; ++c) {
-            divide_row(total, wanted.begin, wanted.end, sums + c * width);
-        }
-    }
-};
+const int LANES = 16;
 
 // Pulls, how voxels are coupled, and how far the means of their equations reach.
 struct Pulls {
@@ -87,43 +63,93 @@ struct Pulls {
     Vector unit;
 };
 
-// Slice by slice, as `smooth_within` does it: along z, along y, along x, and the step.
-void follow_box(const Pulls& p, const Box& box, float* displacement) {
-    const int width = p.grid.width;
+// Buffers of a box: whether rows have pulls, and rows have any near; equations of rows, and what
+// becomes of them along y, with room beside it, and along x.
+struct PullRoom {
+    int64 width, padded;
+    std::vector<char> pulled, near;
+    std::vector<float> rows, across, normals;
+    RowWeights weights;
+
+    explicit PullRoom(const Pulls& p)
+        : width(p.grid.width),
+          padded(width + 2 * p.filter.x.radius),
+          pulled((size_t)(BLOCK_HEIGHT + 2 * p.filter.y.radius) *
+                 (BLOCK_DEPTH + 2 * p.filter.z.radius)),
+          near((size_t)(BLOCK_HEIGHT + 2 * p.filter.y.radius)),
+          rows(near.size() * 9 * width),
+          across((size_t)(9 * padded)),
+          normals((size_t)(9 * width)),
+          weights(p.grid.width, p.filter) {}
+};
+
+bool any_of(const std::vector<char>& flags, int64 first, int64 last, int64 step) {
+    for (int64 i = first; i <= last; i += step) {
+        if (flags[(size_t)i]) return true;
+    }
+    return false;
+}
+
+// Slice by slice, as `smooth_within` does it: along z, along y, along x, and the step. Most rows have
+// no pull near them, and take none.
+void follow_box(const Pulls& p, const Box& box, PullRoom& room, float* displacement) {
+    const int width = p.grid.width, pad = p.filter.x.radius;
     const int64 voxels = voxels_of(p.grid), slice = (int64)p.grid.height * width;
     const int low = most(0, box.y_begin - p.filter.y.radius);
     const int high = least(p.grid.height, box.y_end + p.filter.y.radius);
+    const int top = most(0, box.z_begin - p.filter.z.radius);
+    const int bottom = least(p.grid.depth, box.z_end + p.filter.z.radius);
     const Span inner = {box.x_begin, box.x_end};
-    const Span outer = {most(0, box.x_begin - p.filter.x.radius),
-                        least(width, box.x_end + p.filter.x.radius)};
-    std::vector<float> rows((size_t)(high - low) * 9 * width), across((size_t)9 * width);
-    std::vector<float> normals((size_t)9 * width), centre(width);
-    RowWeights room(width);
-    const auto rows_at = [&](int y) { return rows.data() + (int64)(y - low) * 9 * width; };
-    for (int z = box.z_begin; z < box.z_end; ++z) {
-        bool any = false;
+    // Whole vectors: a few voxels at the end of a loop cost as much as one.
+    const int first = most(0, box.x_begin - pad), wide = box.x_end + pad - first;
+    const Span outer = {first, least(width, first + (wide + LANES - 1) / LANES * LANES)};
+    const auto row_at = [&](int z, int y) -> Row {
+        return {0, z, y, z * slice + (int64)y * width};
+    };
+    const auto weigh = [&](int axis, const Row& r, Span wanted, const Taps& taps) {
+        weigh_row(p.edges, p.grid, axis, r, wanted, taps, 0, width, room.weights.at(0),
+                  room.weights.spare(0), room.weights.spare(1), room.weights.spare(2));
+    };
+    const int64 rows = high - low;
+    const auto flag = [&](int z, int y) { return (z - top) * rows + y - low; };
+    for (int z = top; z < bottom; ++z) {
         for (int y = low; y < high; ++y) {
-            const Row r = {0, z, y, z * slice + (int64)y * width};
-            PullRows equations = {p.pulls + r.begin, voxels,        slice,      outer,
-                                  width,             centre.data(), rows_at(y), false};
-            mean_row(p.edges, p.grid, 0, r, outer, p.filter.z, 0, room, equations);
-            any |= equations.any;
+            const float* away = p.pulls + 3 * voxels + row_at(z, y).begin;
+            room.pulled[(size_t)flag(z, y)] = any_pull(away, outer.begin, outer.end) != 0;
         }
-        // Where nothing pulls, no voxel takes a step.
-        for (int y = box.y_begin; any && y < box.y_end; ++y) {
-            const Row r = {0, z, y, z * slice + (int64)y * width};
-            mean_row(p.edges, p.grid, 1, r, outer, p.filter.y, 0, room,
-                     channel_rows(
-                         9, outer,
-                         [&](int c, int k) { return rows_at(y + k) + (int64)c * width; },
-                         [&](int c) { return across.data() + (int64)c * width; }));
-            mean_row(p.edges, p.grid, 2, r, inner, p.filter.x, 0, room,
-                     channel_rows(
-                         9, inner,
-                         [&](int c, int k) { return across.data() + (int64)c * width + k; },
-                         [&](int c) { return normals.data() + (int64)c * width; }));
-            step_range(normals.data(), width, inner.begin, inner.end, p.damping, p.longest, p.unit,
-                       voxels, displacement + r.begin);
+    }
+    for (int z = box.z_begin; z < box.z_end; ++z) {
+        const Offsets deep = offsets_at(z, p.grid.depth, p.filter.z.radius);
+        for (int y = low; y < high; ++y) {
+            float* sums = room.rows.data() + (y - low) * 9 * width;
+            for (int c = 0; c < 9; ++c) {
+                std::fill(sums + c * width + outer.begin, sums + c * width + outer.end, 0.0f);
+            }
+            const bool near =
+                any_of(room.pulled, flag(z + deep.first, y), flag(z + deep.last, y), rows);
+            room.near[(size_t)(y - low)] = near;
+            if (!near) continue;
+            const Row r = row_at(z, y);
+            weigh(0, r, outer, p.filter.z);
+            for (int k = deep.first; k <= deep.last; ++k) {
+                if (!room.pulled[(size_t)flag(z + k, y)]) continue;
+                add_pulls(p.pulls + r.begin + k * slice, voxels, room.weights.at(k), outer.begin,
+                          outer.end, width, sums);
+            }
+        }
+        for (int y = box.y_begin; y < box.y_end; ++y) {
+            const Offsets high_low = offsets_at(y, p.grid.height, p.filter.y.radius);
+            if (!any_of(room.near, y + high_low.first - low, y + high_low.last - low, 1)) continue;
+            const Row r = row_at(z, y);
+            weigh(1, r, outer, p.filter.y);
+            mean_row({9, room.rows.data() + (y - low) * 9 * width, 9 * width, width,
+                      room.across.data() + pad, room.padded},
+                     room.weights.at(0), width, high_low, outer.begin, outer.end);
+            weigh(2, r, inner, p.filter.x);
+            mean_row({9, room.across.data() + pad, 1, room.padded, room.normals.data(), width},
+                     room.weights.at(0), width, {-pad, pad}, inner.begin, inner.end);
+            step_range(room.normals.data(), width, inner.begin, inner.end, p.damping, p.longest,
+                       p.unit, voxels, displacement + r.begin);
         }
     }
 }
@@ -141,7 +167,7 @@ void outline_pulls(int64 size, const int* moving_words, const float* moving_dist
                              {moving_depth, moving_height, moving_width}, affine};
     const Vector unit = make_vector(unit_z, unit_y, unit_x);
     const Tolerance tolerance = {margin, slack, rest, beyond};
-    for_marked_blocks(marks, grid, [&](const Box& box) {
+    for_marked_blocks(marks, grid, [] { return 0; }, [&](const Box& box, int) {
         for (int z = box.z_begin; z < box.z_end; ++z) {
             for (int y = box.y_begin; y < box.y_end; ++y) {
                 const int64 at = ((int64)z * height + y) * width;
@@ -159,8 +185,9 @@ void follow_pulls(int64, const float* pulls, const float* edges, int depth, int 
     const Pulls all = {pulls, edges, {depth, height, width},
                        make_filter(weights, radius_z, radius_y, radius_x, 0),
                        damping, longest, make_vector(unit_z, unit_y, unit_x)};
-    for_marked_blocks(marks, all.grid,
-                      [&](const Box& box) { follow_box(all, box, displacement); });
+    for_marked_blocks(
+        marks, all.grid, [&] { return PullRoom(all); },
+        [&](const Box& box, PullRoom& room) { follow_box(all, box, room, displacement); });
 }
 
 void mark_blocks(int64 size, const float* errors, int depth, int height, int width, int rim,
@@ -170,7 +197,7 @@ void mark_blocks(int64 size, const float* errors, int depth, int height, int wid
         const int z = (int)(row / all.height), y = (int)(row % all.height);
         for (int x = 0; x < all.width; ++x) {
             const Box box = box_of(grid, z, y, x, rim);
-            marks[row * all.width + x] = any_above(errors, grid, box, bound);
+            marks[row * all.width + x] = any_error(errors, grid, box, bound) != 0;
         }
     });
 }

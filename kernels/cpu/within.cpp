@@ -14,38 +14,35 @@ struct Piece {
 // Slice by slice: along z into a buffer, from there along y, from there along x into the result.
 void smooth_piece(const float* volume, int channels, const float* edges, Grid grid,
                   const Filter& f, int paired, const Piece& piece, float* result) {
-    const int width = grid.width;
+    const int width = grid.width, pad = f.x.radius;
     const int64 voxels = voxels_of(grid), slice = (int64)grid.height * width;
     const int low = most(0, piece.y_begin - f.y.radius);
     const int high = least(grid.height, piece.y_end + f.y.radius);
     const Span all = {0, width};
-    std::vector<float> rows((size_t)(high - low) * channels * width);
-    std::vector<float> row((size_t)channels * width);
-    RowWeights room(width);
+    const int64 across = (int64)channels * width, padded = width + 2 * pad;
+    std::vector<float> rows((size_t)((high - low) * across)), row((size_t)(channels * padded));
+    RowWeights room(width, f);
+    const auto weigh = [&](int axis, const Row& r, const Taps& taps) {
+        weigh_row(edges, grid, axis, r, all, taps, paired, width, room.at(0), room.spare(0),
+                  room.spare(1), room.spare(2));
+    };
     for (int z = piece.z_begin; z < piece.z_end; ++z) {
         for (int y = low; y < high; ++y) {
             const Row r = {0, z, y, z * slice + (int64)y * width};
-            float* out = rows.data() + (int64)(y - low) * channels * width;
-            mean_row(edges, grid, 0, r, all, f.z, paired, room,
-                     channel_rows(
-                         channels, all,
-                         [&](int c, int k) { return volume + c * voxels + r.begin + k * slice; },
-                         [&](int c) { return out + (int64)c * width; }));
+            weigh(0, r, f.z);
+            mean_row({channels, volume + r.begin, slice, voxels,
+                      rows.data() + (y - low) * across, width},
+                     room.at(0), width, offsets_at(z, grid.depth, f.z.radius), 0, width);
         }
         for (int y = piece.y_begin; y < piece.y_end; ++y) {
             const Row r = {0, z, y, z * slice + (int64)y * width};
-            mean_row(edges, grid, 1, r, all, f.y, paired, room,
-                     channel_rows(
-                         channels, all,
-                         [&](int c, int k) {
-                             return rows.data() + ((int64)(y + k - low) * channels + c) * width;
-                         },
-                         [&](int c) { return row.data() + (int64)c * width; }));
-            mean_row(edges, grid, 2, r, all, f.x, paired, room,
-                     channel_rows(
-                         channels, all,
-                         [&](int c, int k) { return row.data() + (int64)c * width + k; },
-                         [&](int c) { return result + c * voxels + r.begin; }));
+            weigh(1, r, f.y);
+            mean_row({channels, rows.data() + (y - low) * across, across, width,
+                      row.data() + pad, padded},
+                     room.at(0), width, offsets_at(y, grid.height, f.y.radius), 0, width);
+            weigh(2, r, f.x);
+            mean_row({channels, row.data() + pad, 1, padded, result + r.begin, voxels},
+                     room.at(0), width, {-pad, pad}, 0, width);
         }
     }
 }

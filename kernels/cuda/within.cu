@@ -17,7 +17,7 @@ extern "C" __global__ void smooth_within(int64 size, const float* volume, const 
     for_each_voxel(size, grid, [&](const Run& run, int i) {
         const Index index = index_of(run, i), channel = voxels * run.batch;
         result[channel + index] =
-            mean_within(volume + channel, edges + axis * voxels, index,
+            mean_within(volume + channel, edges ? edges + axis * voxels : nullptr, index,
                         line_of(grid, axis, run.z, run.y, run.x + i * run.step), taps, paired);
     });
 }

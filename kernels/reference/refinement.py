@@ -60,7 +60,7 @@ def couple(
 
 def smooth_within(
     volume: Array,
-    edges: Array,
+    edges: Array | None,
     sigma: ArrayLike,
     spacing: ArrayLike = (1.0, 1.0, 1.0),
     *,
@@ -69,6 +69,7 @@ def smooth_within(
 ) -> Array:
     """See ``segreg.kernels.smooth_within``: row by row, voxel by voxel."""
     result = volume.astype(np.float64)
+    edges = np.ones((3, *volume.shape[1:])) if edges is None else edges
     deviations = np.broadcast_to(np.asarray(sigma) / np.asarray(spacing), (3,))
     for axis, deviation in enumerate(deviations):
         if deviation == 0:

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from segreg.engine.errors import InputError
+from segreg.engine.levels import GUESSED, INSIDE
 from segreg.engine.refinement import Refinement, check_refine, refine_displacement
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.runtime import Engine
@@ -183,9 +184,9 @@ def test_texture_says_more_where_labels_are_guessed(monkeypatch):
     truth = wave(shape, 2.0)
     plan = plan_of(shape, truth)
     found = []
-    for guessed in (False, True):
+    for steps in (INSIDE, GUESSED):
         field = 0 * truth
-        done = refine_displacement(field, plan, TO_MOVING, SPACING, 5, guessed=guessed)
+        done = refine_displacement(field, plan, TO_MOVING, SPACING, 5, steps)
         found.append((done.similarity, error(field, truth, plan)))
     assert found[0][0][0] == found[1][0][0]
     assert found[0][0][1] < found[1][0][1]
