@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.tools.base import Outcome, Task, Tool
+from benchmarks.tools.base import DrivenBy, Outcome, Task, Tool
 
 
 class Ours(Tool):
@@ -10,15 +10,20 @@ class Ours(Tool):
 
     distributions = ("segreg",)
 
+    def __init__(
+        self, id: str, name: str, driven_by: DrivenBy, settings: str, refine: str | None = None
+    ) -> None:
+        super().__init__(id, name, driven_by, settings)
+        self._refine = refine
+
     def prepare(self, task: Task) -> None:
         from segreg.engine.runtime import Engine
 
-        self._pair, self._refine = [task.moving, task.fixed], "off"
+        self._pair = [task.moving, task.fixed]
         if self.driven_by == "labels":
             self._pair += [task.moving_labels, task.fixed_labels]
             self._engine = Engine("shapes", threads=task.threads)
         else:
-            self._refine = "auto"
             self._engine = Engine("shapes", threads=task.threads, segmenter="body")
         self._engine.register(*self._pair, refine=self._refine)
 
@@ -37,7 +42,10 @@ TOOLS = [
         "Engine('shapes') as it comes, a second registration in one process, judging included.",
     ),
     Ours(
+        "segreg-network", "segreg, not refined", "labels", "The same with refine='off'.", "off",
+    ),
+    Ours(
         "segreg-body", "segreg, body alone", "image",
-        "The same without labels: Engine(segmenter='body'), refine='auto'.",
+        "The same without labels: Engine(segmenter='body'), refine='auto'.", "auto",
     ),
 ]  # fmt: skip

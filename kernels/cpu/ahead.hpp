@@ -50,23 +50,18 @@ Box looked_at(Grid fixed, Grid moving, int64 begin, int64 end, const Position& p
     return sight.box_in(moving);
 }
 
-// Loads a box of a volume, unless it is much more than `voxels` need or the caches hold it all.
+// Loads a box of a volume, unless it is much more than `voxels` need or the caches hold it all. Real
+// loads: prefetches are dropped where many are under way.
 template <typename Value>
 void fetch_ahead(const Value* volume, Grid grid, const Box& box, int64 voxels) {
-#if defined(__GNUC__)
     const int64 rows = (int64)(box.z_end - box.z_begin) * (box.y_end - box.y_begin);
     if (voxels_of(grid) < CACHED || rows * (box.x_end - box.x_begin) > WORTH * voxels) return;
     for (int z = box.z_begin; z < box.z_end; ++z) {
         for (int y = box.y_begin; y < box.y_end; ++y) {
-            const Value* row = volume + ((int64)z * grid.height + y) * grid.width;
-            for (int x = box.x_begin; x < box.x_end; x += 64 / (int)sizeof(Value)) {
-                asm volatile("" : : "r"(row[x]));  // prefetches are dropped where many are under way
-            }
+            const volatile Value* row = volume + ((int64)z * grid.height + y) * grid.width;
+            for (int x = box.x_begin; x < box.x_end; x += 64 / (int)sizeof(Value)) (void)row[x];
         }
     }
-#else
-    (void)volume, (void)grid, (void)box, (void)voxels;
-#endif
 }
 
 }  // namespace
