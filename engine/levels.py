@@ -104,7 +104,8 @@ def _divide(field: Array, factors: list[int]) -> None:
 
 def _total(values: Array, counted: Array) -> float:
     """Waits for the GPU."""
-    return float(fetch((values * counted).sum(dtype=np.float64)))
+    zero = np.float32(0)
+    return float(fetch(array_module(values).where(counted, values, zero).sum(dtype=np.float64)))
 
 
 def _coarse_to_fine(factors: list[int]) -> NDArray[np.float64]:

@@ -86,7 +86,11 @@ class Pipeline:
         with watch.stage("fuse"):
             reach = blending.reach(len(plan.maps), _falloff(plan.fixed))
             distances = self._distances(plan, finest, float(np.max(reach)))
-        background = self._background(plan, finest, fields, distances, passes, batches, watch)
+        if len(plan.maps) == 1 and layout.cuts is None:
+            # The union of one region is that region, and it is registered.
+            background = fields[0], finest.to_field[0], finest.to_voxel[0]
+        else:
+            background = self._background(plan, finest, fields, distances, passes, batches, watch)
         far = None if body is None else self._body(body, passes, batches, watch)
         with watch.stage("fuse"):
             maps = finest.to_field, finest.to_voxel, finest.spacing
@@ -115,8 +119,6 @@ class Pipeline:
         watch: Stopwatch,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """The background's map as ``fuse_fields`` takes it: field, to_field, to_voxel."""
-        if len(plan.maps) == 1:  # the union of one is that one, and it is registered
-            return fields[0], canvases.to_field[0], canvases.to_voxel[0]
         with watch.stage("background"):
             union, stride = union_plan(plan), self.placement.stride
             layout = self.placement.lay_out(union)

@@ -57,7 +57,7 @@ def mark_blocks(
     """
     machine = machine_of(errors=errors, out=out)
     errors = check_array(machine, "errors", errors, "D H W")
-    rim = check_count("rim", rim, 0)
+    rim = min(check_count("rim", rim, 0), max(errors.shape, default=0))
     blocks = blocks_of(errors.shape)
     out = check_out(machine, "out", out, blocks, "uint8", errors)
     machine.launch("mark_blocks", blocks, errors, *errors.shape, rim, float(bound), out)

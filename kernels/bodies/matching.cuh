@@ -230,7 +230,8 @@ struct Normal {
     float n[9];
 };
 
-// One by one: of a loop over them the host compiler makes an array, and vectorises nothing.
+// One by one, here and below: of a loop over them the host compiler makes an array, and vectorises
+// nothing.
 SEGREG_BODY void store_normal(float* normals, Index voxels, Index index, float share,
                               const Normal& s) {
     normals[index] = share * s.n[0];
@@ -244,6 +245,7 @@ SEGREG_BODY void store_normal(float* normals, Index voxels, Index index, float s
     normals[8 * voxels + index] = share * s.n[8];
 }
 
+// Adds to what is there.
 SEGREG_BODY void raise_normal(float* normals, Index voxels, Index index, float share,
                               const Normal& s) {
     normals[index] += share * s.n[0];

@@ -27,8 +27,8 @@ SEGREG_BODY float coupling(bool same, float squared_jump, float slip) {
 
 // Calls visit(index, weight) for a voxel and its neighbours on an axis; the sum of the weights.
 // `edges` holds the coupling of each voxel with the next on this axis, wholly if it is null; a
-// neighbour counts as far as all edges on the way to it allow. Paired: and as far as its opposite does, so that what is linear
-// stays.
+// neighbour counts as far as all edges on the way to it allow. Paired: and as far as its opposite
+// does, so that what is linear stays.
 template <typename Visit>
 SEGREG_BODY float visit_within(const float* edges, Index index, const Line& axis,
                                const Taps& taps, int paired, const Visit& visit) {

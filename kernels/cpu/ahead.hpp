@@ -35,7 +35,7 @@ struct Sight {
 
     Box box_in(Grid moving) const {
         const auto end = [](float position, int length) {
-            return (int)clamp(position, 0.0f, (float)length);
+            return least((int)clamp(position, 0.0f, (float)length), length);
         };
         return {end(low.z, moving.depth),  end(high.z + 2.0f, moving.depth),
                 end(low.y, moving.height), end(high.y + 2.0f, moving.height),
@@ -50,8 +50,8 @@ Box looked_at(Grid fixed, Grid moving, int64 begin, int64 end, const Position& p
     return sight.box_in(moving);
 }
 
-// Loads a box of a volume, unless it is much more than `voxels` need or the caches hold it all. Real
-// loads: prefetches are dropped where many are under way.
+// Loads a box of a volume, unless it is much more than `voxels` need or the caches hold it all.
+// Real loads: prefetches are dropped where many are under way.
 template <typename Value>
 void fetch_ahead(const Value* volume, Grid grid, const Box& box, int64 voxels) {
     const int64 rows = (int64)(box.z_end - box.z_begin) * (box.y_end - box.y_begin);

@@ -1,25 +1,14 @@
 #include "canvases.cuh"
 
 #include "kernels.hpp"
+#include "launch.hpp"
 #include "rows.hpp"
 
 namespace segreg {
 namespace {
 
-// Cells [begin, end) of a row.
-struct Span {
-    int begin, end;
-};
-
-const int LANES = 16;
-
-// The span filled up to whole vectors: single cells at its end cost as much as a vector. Buffers of
-// a row are this much longer; what lies beyond the row is computed and never written.
-Span filled(Span span) {
-    return {span.begin, span.begin + (span.end - span.begin + LANES - 1) / LANES * LANES};
-}
-
-// Buffers of one row: the field's row (3), positions (3), values, masks and their products.
+// Buffers of one row: the field's row (3), positions (3), values, masks and their products. They
+// are longer by a vector: what lies beyond the row is computed and never written.
 struct RowBuffers {
     int stride;
     std::vector<float> memory;

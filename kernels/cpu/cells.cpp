@@ -26,47 +26,26 @@ void window_row(const float* SEGREG_RESTRICT moving, Grid seen,
 
 // Adds the equations of a row's voxels, with outlines or of the image alone.
 template <bool OUTLINES>
-SEGREG_BODY void normals_of(const MovingSide& moving, const float* SEGREG_RESTRICT positions,
-                            const float* SEGREG_RESTRICT fixed, const int* SEGREG_RESTRICT words,
-                            const float* SEGREG_RESTRICT distances,
-                            const float* SEGREG_RESTRICT windows,
-                            const int* SEGREG_RESTRICT regions, Vector unit,
-                            const Tolerance& tolerance, const EquationWeights& weights, int width,
-                            float* SEGREG_RESTRICT values) {
+SEGREG_CLONES void normal_row(const MovingSide& side, const float* SEGREG_RESTRICT positions,
+                              const float* SEGREG_RESTRICT fixed,
+                              const int* SEGREG_RESTRICT words,
+                              const float* SEGREG_RESTRICT distances,
+                              const float* SEGREG_RESTRICT windows,
+                              const int* SEGREG_RESTRICT regions, Vector unit,
+                              const Tolerance& tolerated, const EquationWeights& given, int width,
+                              float* SEGREG_RESTRICT values) {
+    const MovingSide moving = side;
+    const Tolerance tolerance = tolerated;
+    const EquationWeights weights = given;
     SEGREG_SIMD
     for (int x = 0; x < width; ++x) {
         const Vector p = make_vector(positions[x], positions[width + x], positions[2 * width + x]);
         const WindowSums sums = load_window(windows, width, x);
         const int region = own_region(words[x]);
-        const Normal n =
-            cell_normal<OUTLINES>(moving, p, fixed[x], region, distances[x], window_of(sums), unit,
-                                  tolerance, weights);
+        const Normal n = cell_normal<OUTLINES>(moving, p, fixed[x], region, distances[x],
+                                               window_of(sums), unit, tolerance, weights);
         raise_normal(values, width, x, region == regions[x] ? 1.0f : 0.0f, n);
     }
-}
-
-SEGREG_CLONES
-void whole_row(const MovingSide& side, const float* positions, const float* fixed,
-               const int* words, const float* distances, const float* windows, const int* regions,
-               Vector unit, const Tolerance& tolerated, const EquationWeights& given, int width,
-               float* values) {
-    const MovingSide moving = side;
-    const Tolerance tolerance = tolerated;
-    const EquationWeights weights = given;
-    normals_of<true>(moving, positions, fixed, words, distances, windows, regions, unit, tolerance,
-                     weights, width, values);
-}
-
-SEGREG_CLONES
-void image_row(const MovingSide& side, const float* positions, const float* fixed,
-               const int* words, const float* distances, const float* windows, const int* regions,
-               Vector unit, const Tolerance& tolerated, const EquationWeights& given, int width,
-               float* values) {
-    const MovingSide moving = side;
-    const Tolerance tolerance = tolerated;
-    const EquationWeights weights = given;
-    normals_of<false>(moving, positions, fixed, words, distances, windows, regions, unit,
-                      tolerance, weights, width, values);
 }
 
 // A row of cells: for every voxel of a fine row the value of its cell.
@@ -114,8 +93,8 @@ Box seen_from(const Cells& cells, const Way& way, int64 begin, int64 end) {
 }
 
 // For each piece of work: ahead(what it looks into, voxels in it). For each row of cells:
-// begin(cell row) once, then add(fine row, sums of its columns) for every fine row in it; the cells'
-// shares of these go to `result`.
+// begin(cell row) once, then add(fine row, sums of its columns) for every fine row in it; the
+// cells' shares of these go to `result`.
 template <int CHANNELS, typename Ahead, typename Begin, typename Add>
 void sum_rows(const Cells& cells, const Way& way, float* result, const Ahead& ahead,
               const Begin& begin, const Add& add) {
@@ -196,7 +175,7 @@ void cell_normals(int64 size, const float* moving, const int* moving_words,
     const EquationWeights weights = {image_weight, outline_weight, floor};
     // Outlines that count for nothing are not looked at.
     const bool outlines = outline_weight > 0.0f;
-    const auto normal_row = outlines ? whole_row : image_row;
+    const auto add_row = outlines ? normal_row<true> : normal_row<false>;
     sum_rows<9>(
         cells, way, normals,
         [&](const Box& box, int64 voxels) {
@@ -217,7 +196,7 @@ void cell_normals(int64 size, const float* moving, const int* moving_words,
         },
         [&](const Row& r, Lent& lent, float* values) {
             row_positions(way, displacement, r, lent.positions.data());
-            normal_row(side, lent.positions.data(), fixed + r.begin, words + r.begin,
+            add_row(side, lent.positions.data(), fixed + r.begin, words + r.begin,
                        distances + r.begin, lent.windows.data(), lent.regions.data(), unit,
                        tolerance, weights, width, values);
         });

@@ -1,4 +1,5 @@
 #include "kernels.hpp"
+#include "launch.hpp"
 #include "matching.cuh"
 #include "rows.hpp"
 
@@ -47,15 +48,6 @@ void add_shared(const float* SEGREG_RESTRICT change, const int* SEGREG_RESTRICT 
     }
 }
 
-int find_marked(const int* marks, int width, int* places) {
-    int count = 0;
-    for (int x = 0; x < width; ++x) {
-        places[count] = x;
-        count += marks[x];
-    }
-    return count;
-}
-
 SEGREG_CLONES
 void add_mixed(const Change& given, const int* regions, const Row& r, const int* places, int count,
                int64 voxels, float* displacement) {
@@ -80,7 +72,7 @@ void add_change(int64 size, const float* change, const int* coarse, int coarse_d
                           make_vector(unit_z, unit_y, unit_x)};
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
         std::vector<float> vectors((size_t)3 * coarse_width);
-        std::vector<int> shared(coarse_width), marks(width), places(width + 1);
+        std::vector<int> shared(coarse_width), marks(width), places(width);
         for (int64 i = begin; i < end; ++i) {
             const Row r = row_of(i, grid);
             const Vector p = apply(to_coarse, make_vector((float)r.z, (float)r.y, 0.0f));
@@ -93,7 +85,7 @@ void add_change(int64 size, const float* change, const int* coarse, int coarse_d
                            row(z.high, y.high), coarse_width, shared.data());
             add_shared(vectors.data(), shared.data(), coarse_width, to_coarse.m[10], p.x,
                        given.unit, width, size, marks.data(), displacement + r.begin);
-            const int count = find_marked(marks.data(), width, places.data());
+            const int count = find_places(marks.data(), 1, width, places.data());
             add_mixed(given, regions + r.begin, r, places.data(), count, size,
                       displacement + r.begin);
         }

@@ -2,13 +2,10 @@
 
 #include "kernels.hpp"
 #include "launch.hpp"
+#include "rows.hpp"
 
 namespace segreg {
 namespace {
-
-struct Span {
-    int begin, end;
-};
 
 // A region whose map may reach into the row.
 struct Candidate {

@@ -5,6 +5,7 @@
 #include "ahead.hpp"
 #include "kernels.hpp"
 #include "memory.hpp"
+#include "rows.hpp"
 #include "way.hpp"
 
 namespace segreg {
@@ -82,15 +83,6 @@ void shared_labels(const int* shared, Grid grid, const float* SEGREG_RESTRICT po
     }
 }
 
-int find_mixed(const int* warped, int width, int* places) {
-    int count = 0;
-    for (int x = 0; x < width; ++x) {
-        places[count] = x;
-        count += warped[x] == MIXED;
-    }
-    return count;
-}
-
 // The vote at some places of a row.
 SEGREG_CLONES
 void vote_places(const int* labels, Grid grid, const float* SEGREG_RESTRICT positions, int width,
@@ -119,7 +111,7 @@ void sample_row(const LabelMap& map, bool nearest, LabelRow& row, int width, int
         return;
     }
     shared_labels(map.shared.data(), map.grid, positions, width, warped);
-    const int count = find_mixed(warped, width, row.places.data());
+    const int count = find_places(warped, MIXED, width, row.places.data());
     vote_places(map.labels, map.grid, positions, width, row.places.data(), count,
                 row.votes.data());
     for (int i = 0; i < count; ++i) warped[row.places[i]] = row.votes[i];

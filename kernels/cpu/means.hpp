@@ -2,6 +2,7 @@
 #pragma once
 
 #include "launch.hpp"
+#include "rows.hpp"
 #include "within.cuh"
 
 namespace segreg {
@@ -23,11 +24,6 @@ SEGREG_BODY Shifted shifted_row(Grid grid, int axis, const Row& r, int offset) {
     const bool there = place + offset >= 0 && place + offset < length;
     return {offset * stride, stride, 0, there ? grid.width : 0};
 }
-
-// The part of a row that is wanted.
-struct Span {
-    int begin, end;
-};
 
 // How a row is coupled with the neighbours one further along, wholly if `edges` is null; not at all
 // beyond the grid.
@@ -119,7 +115,7 @@ SEGREG_BODY void add_neighbours(const float* SEGREG_RESTRICT values, int64 step,
     }
 }
 
-// Rows of several channels: one's values for the voxels `offset` away are at values + offset * step.
+// Rows of several channels: values for the voxels `offset` away are at values + offset * step.
 struct Channels {
     int count;
     const float* values;

@@ -32,10 +32,13 @@ int any_error(const float* errors, const Grid& grid, const Box& box, float bound
     return any_above(errors, grid, box, bound);
 }
 
+// Whether any voxel of a row pulls, or resists.
 SEGREG_CLONES
-int any_pull(const float* away, int begin, int end) {
+int any_pull(const float* pulls, int64 voxels, int begin, int end) {
     int any = 0;
-    for (int x = begin; x < end; ++x) any |= away[x] > 0.0f;
+    for (int c = 0; c < PULL_CHANNELS; ++c) {
+        for (int x = begin; x < end; ++x) any |= pulls[c * voxels + x] != 0.0f;
+    }
     return any;
 }
 
@@ -52,8 +55,6 @@ void add_pulls(const float* SEGREG_RESTRICT pulls, int64 voxels,
     }
 }
 
-const int LANES = 16;
-
 // Pulls, how voxels are coupled, and how far the means of their equations reach.
 struct Pulls {
     const float *pulls, *edges;
@@ -63,7 +64,7 @@ struct Pulls {
     Vector unit;
 };
 
-// Buffers of a box: whether rows have pulls, and rows have any near; equations of rows, and what
+// Buffers of a box: which rows have pulls, which have any near along z; equations of rows, and what
 // becomes of them along y, with room beside it, and along x.
 struct PullRoom {
     int64 width, padded;
@@ -81,6 +82,11 @@ struct PullRoom {
           across((size_t)(9 * padded)),
           normals((size_t)(9 * width)),
           weights(p.grid.width, p.filter) {}
+
+    void weigh(const Pulls& p, int axis, const Row& r, Span wanted, const Taps& taps) {
+        weigh_row(p.edges, p.grid, axis, r, wanted, taps, 0, width, weights.at(0),
+                  weights.spare(0), weights.spare(1), weights.spare(2));
+    }
 };
 
 bool any_of(const std::vector<char>& flags, int64 first, int64 last, int64 step) {
@@ -90,66 +96,87 @@ bool any_of(const std::vector<char>& flags, int64 first, int64 last, int64 step)
     return false;
 }
 
-// Slice by slice, as `smooth_within` does it: along z, along y, along x, and the step. Most rows have
-// no pull near them, and take none.
-void follow_box(const Pulls& p, const Box& box, PullRoom& room, float* displacement) {
-    const int width = p.grid.width, pad = p.filter.x.radius;
-    const int64 voxels = voxels_of(p.grid), slice = (int64)p.grid.height * width;
-    const int low = most(0, box.y_begin - p.filter.y.radius);
-    const int high = least(p.grid.height, box.y_end + p.filter.y.radius);
-    const int top = most(0, box.z_begin - p.filter.z.radius);
-    const int bottom = least(p.grid.depth, box.z_end + p.filter.z.radius);
-    const Span inner = {box.x_begin, box.x_end};
-    // Whole vectors: a few voxels at the end of a loop cost as much as one.
-    const int first = most(0, box.x_begin - pad), wide = box.x_end + pad - first;
-    const Span outer = {first, least(width, first + (wide + LANES - 1) / LANES * LANES)};
-    const auto row_at = [&](int z, int y) -> Row {
-        return {0, z, y, z * slice + (int64)y * width};
-    };
-    const auto weigh = [&](int axis, const Row& r, Span wanted, const Taps& taps) {
-        weigh_row(p.edges, p.grid, axis, r, wanted, taps, 0, width, room.weights.at(0),
-                  room.weights.spare(0), room.weights.spare(1), room.weights.spare(2));
-    };
-    const int64 rows = high - low;
-    const auto flag = [&](int z, int y) { return (z - top) * rows + y - low; };
-    for (int z = top; z < bottom; ++z) {
-        for (int y = low; y < high; ++y) {
-            const float* away = p.pulls + 3 * voxels + row_at(z, y).begin;
-            room.pulled[(size_t)flag(z, y)] = any_pull(away, outer.begin, outer.end) != 0;
+// The rows that a box's steps are made of: its own and those around it.
+struct Around {
+    int top, bottom, low, high;
+    Span inner, outer;
+
+    Around(const Pulls& p, const Box& box)
+        : top(most(0, box.z_begin - p.filter.z.radius)),
+          bottom(least(p.grid.depth, box.z_end + p.filter.z.radius)),
+          low(most(0, box.y_begin - p.filter.y.radius)),
+          high(least(p.grid.height, box.y_end + p.filter.y.radius)),
+          inner{box.x_begin, box.x_end},
+          outer(filled({most(0, box.x_begin - p.filter.x.radius), box.x_end + p.filter.x.radius})) {
+        outer.end = least(outer.end, p.grid.width);
+    }
+
+    int64 rows() const { return high - low; }
+    int64 flag(int z, int y) const { return (z - top) * rows() + y - low; }
+};
+
+Row row_at(Grid grid, int z, int y) {
+    return {0, z, y, ((int64)z * grid.height + y) * grid.width};
+}
+
+void find_pulled(const Pulls& p, const Around& around, PullRoom& room) {
+    for (int z = around.top; z < around.bottom; ++z) {
+        for (int y = around.low; y < around.high; ++y) {
+            const float* pulls = p.pulls + row_at(p.grid, z, y).begin;
+            room.pulled[(size_t)around.flag(z, y)] =
+                any_pull(pulls, voxels_of(p.grid), around.outer.begin, around.outer.end) != 0;
         }
     }
-    for (int z = box.z_begin; z < box.z_end; ++z) {
-        const Offsets deep = offsets_at(z, p.grid.depth, p.filter.z.radius);
-        for (int y = low; y < high; ++y) {
-            float* sums = room.rows.data() + (y - low) * 9 * width;
-            for (int c = 0; c < 9; ++c) {
-                std::fill(sums + c * width + outer.begin, sums + c * width + outer.end, 0.0f);
-            }
-            const bool near =
-                any_of(room.pulled, flag(z + deep.first, y), flag(z + deep.last, y), rows);
-            room.near[(size_t)(y - low)] = near;
-            if (!near) continue;
-            const Row r = row_at(z, y);
-            weigh(0, r, outer, p.filter.z);
-            for (int k = deep.first; k <= deep.last; ++k) {
-                if (!room.pulled[(size_t)flag(z + k, y)]) continue;
-                add_pulls(p.pulls + r.begin + k * slice, voxels, room.weights.at(k), outer.begin,
-                          outer.end, width, sums);
-            }
+}
+
+// The equations of a slice's rows: means along z. Most rows have no pull near them.
+void mean_pulls(const Pulls& p, const Around& around, int z, PullRoom& room) {
+    const int width = p.grid.width;
+    const int64 slice = (int64)p.grid.height * width;
+    const Span outer = around.outer;
+    const Offsets deep = offsets_at(z, p.grid.depth, p.filter.z.radius);
+    for (int y = around.low; y < around.high; ++y) {
+        float* sums = room.rows.data() + (y - around.low) * 9 * width;
+        for (int c = 0; c < 9; ++c) {
+            std::fill(sums + c * width + outer.begin, sums + c * width + outer.end, 0.0f);
         }
+        const bool near = any_of(room.pulled, around.flag(z + deep.first, y),
+                                 around.flag(z + deep.last, y), around.rows());
+        room.near[(size_t)(y - around.low)] = near;
+        if (!near) continue;
+        const Row r = row_at(p.grid, z, y);
+        room.weigh(p, 0, r, outer, p.filter.z);
+        for (int k = deep.first; k <= deep.last; ++k) {
+            if (!room.pulled[(size_t)around.flag(z + k, y)]) continue;
+            add_pulls(p.pulls + r.begin + k * slice, voxels_of(p.grid), room.weights.at(k),
+                      outer.begin, outer.end, width, sums);
+        }
+    }
+}
+
+// Slice by slice, as `smooth_within` does it: along z, along y, along x, and the step. Where
+// nothing pulls near, none is taken.
+void follow_box(const Pulls& p, const Box& box, PullRoom& room, float* displacement) {
+    const int width = p.grid.width, pad = p.filter.x.radius;
+    const Around around(p, box);
+    const Span inner = around.inner, outer = around.outer;
+    find_pulled(p, around, room);
+    for (int z = box.z_begin; z < box.z_end; ++z) {
+        mean_pulls(p, around, z, room);
         for (int y = box.y_begin; y < box.y_end; ++y) {
-            const Offsets high_low = offsets_at(y, p.grid.height, p.filter.y.radius);
-            if (!any_of(room.near, y + high_low.first - low, y + high_low.last - low, 1)) continue;
-            const Row r = row_at(z, y);
-            weigh(1, r, outer, p.filter.y);
-            mean_row({9, room.rows.data() + (y - low) * 9 * width, 9 * width, width,
+            const Offsets tall = offsets_at(y, p.grid.height, p.filter.y.radius);
+            const int row = y - around.low;
+            if (!any_of(room.near, row + tall.first, row + tall.last, 1)) continue;
+            const Row r = row_at(p.grid, z, y);
+            room.weigh(p, 1, r, outer, p.filter.y);
+            mean_row({9, room.rows.data() + row * 9 * width, 9 * width, width,
                       room.across.data() + pad, room.padded},
-                     room.weights.at(0), width, high_low, outer.begin, outer.end);
-            weigh(2, r, inner, p.filter.x);
+                     room.weights.at(0), width, tall, outer.begin, outer.end);
+            room.weigh(p, 2, r, inner, p.filter.x);
             mean_row({9, room.across.data() + pad, 1, room.padded, room.normals.data(), width},
                      room.weights.at(0), width, {-pad, pad}, inner.begin, inner.end);
             step_range(room.normals.data(), width, inner.begin, inner.end, p.damping, p.longest,
-                       p.unit, voxels, displacement + r.begin);
+                       p.unit, voxels_of(p.grid), displacement + r.begin);
         }
     }
 }

@@ -214,6 +214,13 @@ class TestGrid:
             rtol=0.1,
         )
 
+    def test_one_region_s_part_is_no_background(self) -> None:
+        """Of a region alone only its part of the field is kept: its union is registered, too."""
+        one = side(boxes(FIXED[2]), make_affine((2.0, 1.0, 1.5)))
+        for placement, batches in (("grid", 2), ("crop", 1)):
+            _, backend = register(plan_regions(one, one), constant((0, 0, 0)), placement)
+            assert len(backend.shown) == batches
+
     def test_only_the_region_s_part_of_the_field_is_kept(self, plan: RegionPlan) -> None:
         found = laid_out(plan, "grid")
         kept = found.fused_boxes(2)

@@ -114,6 +114,18 @@ def test_no_more_is_kept_than_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert compiled().kept_memory() == 4 * MIB
 
 
+def test_what_lay_idle_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_memory, "KEPT", 5 * MIB)
+    with hold_memory(), kept_memory():
+        first, second = (np.empty(2 * MIB, np.uint8) for _ in range(2))
+        del first, second
+        larger = np.empty(3 * MIB, np.uint8)
+        address = larger.ctypes.data
+        del larger  # and one of the others goes
+        assert compiled().kept_memory() == 5 * MIB
+        assert np.empty(3 * MIB, np.uint8).ctypes.data == address
+
+
 def test_threads_share_what_is_kept() -> None:
     """Many threads at once, each checking that nobody else writes into its arrays."""
     wrong = []

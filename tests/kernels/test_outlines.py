@@ -103,6 +103,16 @@ class TestFollowPulls:
         assert result is moved
         np.testing.assert_allclose(machine.get(moved), expected, atol=2e-4)
 
+    def test_what_is_not_off_resists(self, machine, case):
+        """Rows whose voxels match, and hold (``rest``), count as any other."""
+        pulls, edges, field = case((9, 17, 70))
+        pulls[3, :, ::2] = 0
+        options = {"damping": 0.3, "longest": 0.4}
+        expected = reference.follow_pulls(pulls, edges, field, 1.0, **options)
+        moved = machine.put(field.copy())
+        follow_pulls(machine.put(pulls), machine.put(edges), moved, 1.0, **options)
+        np.testing.assert_allclose(machine.get(moved), expected, atol=2e-4)
+
     def test_is_smoothed_equations_and_a_step(self, machine, case):
         pulls, edges, field = case((9, 17, 70))
         slope, away = pulls[:3], pulls[3]

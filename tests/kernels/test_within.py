@@ -104,6 +104,14 @@ class TestSmoothWithin:
         expected = reference.smooth_within(volume, edges, 1.5, (1, 2, 1), paired=paired)
         np.testing.assert_allclose(machine.get(smoothed), expected, atol=1e-5)
 
+    @pytest.mark.parametrize("paired", [False, True])
+    @sizes
+    def test_without_edges_all_are_coupled(self, machine, rng, shape, paired):
+        volume = rng.standard_normal((3, *shape)).astype(np.float32)
+        found = smooth_within(machine.put(volume), None, 2.0, (1, 2, 1), paired=paired)
+        expected = reference.smooth_within(volume, None, 2.0, (1, 2, 1), paired=paired)
+        np.testing.assert_allclose(machine.get(found), expected, atol=1e-5)
+
     def test_a_region_is_as_if_alone(self, machine, rng):
         """Against normalised convolution by SciPy, row by row of a box."""
         regions = np.zeros((1, 1, 40), np.int32)
