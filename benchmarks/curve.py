@@ -31,6 +31,7 @@ from benchmarks.degradation import (
     summarise,
 )
 from benchmarks.pairs import TABLE, read_pairs
+from segreg.engine.assessment import assess
 from segreg.engine.errors import SegregError
 from segreg.engine.files import replace_file
 from segreg.engine.labels import make_scheme
@@ -72,11 +73,11 @@ def measure(
 
 
 def measure_segmentation(engine: Engine, pairs: list[Pair]) -> dict[str, Any]:
-    """Mean Dice of the labels that the package makes itself, and its deviation over pairs; empty
-    for a package that makes none."""
+    """Mean Dice of the labels that the package makes itself and of registrations by them, and
+    their deviations over pairs; empty for a package that makes none."""
     if not isinstance(engine.segmenter, Segmenter):
         return {}
-    found = []
+    found, registered = [], []
     for pair in pairs:
         sides = []
         for image, labels in (
@@ -87,7 +88,14 @@ def measure_segmentation(engine: Engine, pairs: list[Pair]) -> dict[str, Any]:
             scheme = make_scheme(true.array, true.array)
             sides.append(segmentation_dice(scheme, own.array, true.array))
         found.append(np.mean(sides))
-    return {"segmentation": {"dice": float(np.mean(found)), "sd": float(np.std(found))}}
+        result = engine.register(pair.moving, pair.fixed)
+        judged = assess(result.displacement, pair.moving_labels, pair.fixed_labels)
+        registered.append(judged.quality.dice)
+    return {"segmentation": {**_spread(found), "registration": _spread(registered)}}
+
+
+def _spread(dice: list[float]) -> dict[str, float]:
+    return {"dice": float(np.mean(dice)), "sd": float(np.std(dice))}
 
 
 def render_page(case: dict[str, Any], curve: dict[str, Any], package: dict[str, str]) -> str:

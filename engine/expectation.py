@@ -32,6 +32,8 @@ class Curve:
     lowest, highest : segmentation Dice of the points; no word about others.
     segmentation_dice, segmentation_sd : mean and standard deviation over the pairs that the
         package's own segmentation was tried on; None without one.
+    own_dice, own_sd : those of the registrations by its labels, judged by the true ones; None if
+        they were not measured, and the line must say it.
     """
 
     slope: float
@@ -41,6 +43,8 @@ class Curve:
     highest: float
     segmentation_dice: float | None = None
     segmentation_sd: float | None = None
+    own_dice: float | None = None
+    own_sd: float | None = None
 
     def expect(self, segmentation_dice: float, segmentation_sd: float = 0.0) -> Expectation:
         """Registration Dice by labels of such a Dice.
@@ -62,11 +66,14 @@ class Curve:
     def of_own_segmentation(self, given_dice: float | None = None) -> Expectation | None:
         """What to expect of the package's own labels; None if that was not measured.
 
-        With ``given_dice``, of one side segmented and labels of such a Dice on the other: the
-        curve is over the mean of both sides.
+        As it was measured, where it was: a network errs otherwise than labels that are eroded or
+        roughened. With ``given_dice``, of one side segmented and labels of such a Dice on the
+        other: the curve is over the mean of both sides.
         """
         if self.segmentation_dice is None or self.segmentation_sd is None:
             return None
+        if given_dice is None and self.own_dice is not None and self.own_sd is not None:
+            return Expectation(self.segmentation_dice, self.own_dice, self.own_sd)
         if given_dice is None:
             return self.expect(self.segmentation_dice, self.segmentation_sd)
         return self.expect((self.segmentation_dice + given_dice) / 2, self.segmentation_sd / 2)
@@ -160,7 +167,8 @@ def read_curve(folder: Path) -> Curve | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         own = content.get("segmentation") or {}
         values: list[Any] = [content[name] for name in NUMBERS]
-        values += [own.get("dice"), own.get("sd")]
+        by_own = own.get("registration") or {}
+        values += [own.get("dice"), own.get("sd"), by_own.get("dice"), by_own.get("sd")]
     except (ValueError, KeyError, AttributeError) as error:
         raise _no_curve(f"could not read it ({error})") from error
     if not all(_is_number(value) for value in values[:5]):

@@ -49,6 +49,18 @@ def test_the_line_and_both_spreads(tmp_path: Path) -> None:
     )
 
 
+def test_own_labels_are_worth_what_was_measured(tmp_path: Path) -> None:
+    own = {**CONTENT["segmentation"], "registration": {"dice": 0.86, "sd": 0.04}}
+    curve = read_curve(write(tmp_path, {**CONTENT, "segmentation": own}))
+    assert curve is not None
+    found = curve.of_own_segmentation()
+    assert found is not None
+    assert (found.segmentation_dice, found.dice, found.spread) == (0.9, 0.86, 0.04)
+    mixed = curve.of_own_segmentation(given_dice=1.0)  # one side only: the line says it
+    assert mixed is not None
+    assert mixed.dice == pytest.approx(0.8 * 0.95 + 0.18)
+
+
 def test_a_package_need_not_carry_one(tmp_path: Path) -> None:
     assert read_curve(tmp_path) is None
 
@@ -72,6 +84,7 @@ def test_no_word_beyond_what_was_measured(dice: float) -> None:
         "{", "[1]", {**CONTENT, "slope": "0.8"}, {**CONTENT, "spread": True},
         {**CONTENT, "lowest": float("nan")}, {"slope": 1.0},
         {**CONTENT, "segmentation": {"dice": "good", "sd": 0.1}}, {**CONTENT, "segmentation": 3},
+        {**CONTENT, "segmentation": {"registration": {"dice": "good", "sd": 0.1}}},
     ],
     ids=str,
 )  # fmt: skip
