@@ -21,6 +21,7 @@ COMMANDS = {
     "background": "agreement of the images outside the labels",
     "landmarks": "landmark error by the body region alone, beside other tools",
     "peers": "the same pairs with other registration tools",
+    "resources": "registers and spills of the CUDA kernels, read from the compiler",
     "gpu": "tests, memory checks and bandwidth of the kernels on a GPU",
     "report": "tables and pictures of the newest records; compare two records",
 }

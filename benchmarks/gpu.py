@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.checkout import ROOT
 from benchmarks.gpu_checks import (
     CHECKED,
     CHECKERS,
@@ -25,7 +24,7 @@ from benchmarks.gpu_checks import (
 )
 from benchmarks.operations import OPERATIONS
 from benchmarks.record import write_record
-from benchmarks.resources import TARGETS, Usage, read_usage, resource_cases
+from benchmarks.resources import Usage, print_resources, read_resources, resource_cases
 from benchmarks.roofline import Stopwatch, measure_copy, measure_launches, measure_operation
 from benchmarks.samples import describe_bar
 
@@ -34,7 +33,6 @@ SHARE = 0.7  # of the copy's bandwidth
 BARS = ("warp/linear", "fuse_fields", "integrate/7", "jacobian_determinant")
 LAUNCHED = ("warp/linear", "jacobian_determinant")  # whose launch overhead is measured
 LAUNCH_SHAPE = (64, 64, 64)  # small enough that launching is most of the time
-KERNELS = ROOT / "kernels"
 PARTS = ("tests", "memory", "resources", "engine")
 
 
@@ -98,15 +96,6 @@ def find_problem() -> str | None:
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"expected a CUDA device, CuPy finds none: {error}."
     return None if count else "expected a CUDA device, CuPy finds none."
-
-
-def read_resources() -> tuple[list[Usage], str | None]:
-    """Registers and spills of every kernel and target, or why they could not be read."""
-    sources = sorted((KERNELS / "cuda").glob("*.cu"))
-    try:
-        return read_usage(sources, KERNELS / "bodies"), None
-    except (FileNotFoundError, RuntimeError) as error:
-        return [], str(error)
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -189,18 +178,6 @@ def describe_case(case: dict[str, Any]) -> str:
     if "share_of_copy" in case:
         words += f" {100 * case['share_of_copy']:4.0f} % of copy"
     return words
-
-
-def print_resources(usages: list[Usage], missing: str | None) -> None:
-    """Registers of each kernel, one column a target; "!" marks spills or too many."""
-    if missing is not None:
-        print(f"registers: {missing}", flush=True)
-        return
-    print(f"{'registers':28}" + "".join(f"{f'sm_{target}':>8}" for target in TARGETS))
-    for kernel in dict.fromkeys(usage.kernel for usage in usages):
-        own = [usage for usage in usages if usage.kernel == kernel]
-        cells = [f"{usage.registers}{'' if usage.fits else '!'}" for usage in own]
-        print(f"{kernel:28}" + "".join(f"{cell:>8}" for cell in cells), flush=True)
 
 
 def main() -> int:

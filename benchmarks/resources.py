@@ -1,16 +1,25 @@
-"""What the CUDA kernels take of a multiprocessor: registers and spills, read from the compiler."""
+"""What the CUDA kernels take of a multiprocessor: registers and spills, read from the compiler.
+
+Needs nvcc and no GPU: ``python -m benchmarks resources``.
+"""
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.checkout import ROOT
+from benchmarks.record import write_record
+
+KERNELS = ROOT / "kernels"
 TARGETS = (75, 80, 86, 90, 100, 120)
 """Compute capabilities, times ten: Turing to Blackwell."""
 
@@ -95,3 +104,40 @@ def resource_cases(usages: Sequence[Usage]) -> list[dict[str, Any]]:
     return [
         {"id": f"resources/{usage.kernel}/sm_{usage.target}", **asdict(usage)} for usage in usages
     ]
+
+
+def read_resources() -> tuple[list[Usage], str | None]:
+    """Registers and spills of every kernel and target, or why they could not be read."""
+    sources = sorted((KERNELS / "cuda").glob("*.cu"))
+    try:
+        return read_usage(sources, KERNELS / "bodies"), None
+    except (FileNotFoundError, RuntimeError) as error:
+        return [], str(error)
+
+
+def print_resources(usages: list[Usage], missing: str | None) -> None:
+    """Registers of each kernel, one column a target; "!" marks spills or too many."""
+    if missing is not None:
+        print(f"registers: {missing}", flush=True)
+        return
+    print(f"{'registers':28}" + "".join(f"{f'sm_{target}':>8}" for target in TARGETS))
+    for kernel in dict.fromkeys(usage.kernel for usage in usages):
+        own = [usage for usage in usages if usage.kernel == kernel]
+        cells = [f"{usage.registers}{'' if usage.fits else '!'}" for usage in own]
+        print(f"{kernel:28}" + "".join(f"{cell:>8}" for cell in cells), flush=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It has none of its own."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compile, print and record; 1 if a kernel spills or takes too many, 2 without a compiler."""
+    usages, missing = read_resources()
+    if missing is not None:
+        print(missing, file=sys.stderr)
+        return 2
+    print_resources(usages, missing)
+    if not options.no_record:
+        print(f"record: {write_record('resources', resource_cases(usages), options.results)}")
+    return int(not all(usage.fits for usage in usages))

@@ -273,6 +273,20 @@ def gpu_table(record: Record) -> str:
     return markdown_table(["operation", "ms", "GB/s", "of copy"], rows)
 
 
+def resources_section(record: Record) -> str:
+    """What the compiler says of the CUDA kernels, one row a target."""
+    rows = []
+    for target in sorted({case["target"] for case in record["cases"]}):
+        own = [case for case in record["cases"] if case["target"] == target]
+        most = max(own, key=lambda case: int(case["registers"]))
+        spilled = sum(case["spill_stores"] + case["spill_loads"] for case in own)
+        rows.append([f"sm_{target}", str(len(own)), str(median(c["registers"] for c in own)),
+                     f"{most['registers']} ({most['kernel']})", str(spilled)])  # fmt: skip
+    words = "What the compiler says of the CUDA kernels: registers of a thread, and bytes spilled."
+    table = markdown_table(["target", "kernels", "median registers", "most", "spilled"], rows)
+    return f"{words}\n\n{table}"
+
+
 def gpu_name(record: Record) -> str:
     gpu = record["machine"]["gpu"]
     return str(gpu["name"] if isinstance(gpu, dict) else gpu)
@@ -313,6 +327,7 @@ def peers_table(record: Record) -> str:
 SECTIONS: dict[str, Callable[[Record], str]] = {
     "latency": latency_section,
     "kernels": kernels_section,
+    "resources": resources_section,
     "gpu": gpu_section,
     "accuracy": accuracy_section,
     "peers": peers_section,

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import jsonschema
 import pytest
 
+from benchmarks import resources
+from benchmarks.__main__ import main
+from benchmarks.record import SCHEMA
 from benchmarks.resources import Usage, parse_usage, resource_cases
+from benchmarks.tables import make_section
 
 REPORT = """\
 ptxas info    : 0 bytes gmem
@@ -50,3 +58,24 @@ def test_cases_name_kernel_and_target() -> None:
     case = resource_cases(parse_usage(REPORT))[0]
     assert case["id"] == "resources/invert/sm_90"
     assert (case["registers"], case["spill_loads"]) == (72, 36)
+
+
+def test_the_command_records_what_the_compiler_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resources, "read_usage", lambda *_: parse_usage(REPORT))
+    assert main(["resources", "--results", str(tmp_path)]) == 1  # one spills
+    (path,) = tmp_path.rglob("*-resources.json")
+    record = json.loads(path.read_text())
+    jsonschema.validate(record, json.loads(SCHEMA.read_text()))
+    assert "| sm_90 | 2 | 68.0 | 72 (invert) | 76 |" in make_section(record)
+    assert "invert" in capsys.readouterr().out
+
+
+def test_without_a_compiler_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resources.shutil, "which", lambda _: None)
+    assert main(["resources", "--results", str(tmp_path)]) == 2
+    assert "Install the CUDA toolkit" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
