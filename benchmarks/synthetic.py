@@ -51,7 +51,9 @@ class Blob:
         labels[box][inside] = self.label
 
 
-def write_pair(folder: Path, shape: tuple[int, int, int], count: int, lattice: int) -> Pair:
+def write_pair(
+    folder: Path, shape: tuple[int, int, int], count: int, lattice: int, first: int = 0
+) -> Pair:
     """Write a pair of 16-bit images and label maps with ``count`` regions, as .nii.gz.
 
     Parameters
@@ -59,11 +61,13 @@ def write_pair(folder: Path, shape: tuple[int, int, int], count: int, lattice: i
     shape : (z, y, x) voxels; the field of view does not depend on it.
     lattice : cells per axis that blobs are placed in, one each, in an order that is the same for
         every ``count``: more regions never change those before.
+    first : how many of them to leave out before.
     """
-    if not 1 <= count <= min(lattice**3, 255):
-        raise ValueError(f"count: expected 1 to {min(lattice**3, 255)} regions, got {count}.")
+    most = min(lattice**3, 255) - first
+    if not 1 <= count <= most:
+        raise ValueError(f"count: expected 1 to {most} regions, got {count}.")
     random = np.random.default_rng(lattice)
-    blobs = _place(random, shape, lattice)[:count]
+    blobs = _place(random, shape, lattice)[first : first + count]
     affine = np.diag([FIELD_OF_VIEW / max(shape)] * 3 + [1.0])
     paths = []
     for side, name in enumerate(("moving", "fixed")):

@@ -2,7 +2,8 @@
 
 Starts from the weights of ``shapes`` and goes on with what the heart does from end-diastole to
 end-systole, both ways, on the canvases that the engine's own planning and gathering make of it.
-Resumable and seeded. Runs on a GPU where there is one, else in bfloat16 on the CPU.
+Resumable and seeded. Runs on a GPU where there is one, else on the CPU, in bfloat16 where that is
+sound.
 """
 
 from __future__ import annotations

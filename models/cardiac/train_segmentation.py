@@ -1,7 +1,7 @@
 """Train the segmentation of ``cardiac`` on ACDC: ``python -m models.cardiac.train_segmentation``.
 
 Resumable (the checkpoint is written every few minutes and picked up again) and seeded. Runs on a
-GPU where there is one, else in bfloat16 on the CPU.
+GPU where there is one, else on the CPU, in bfloat16 where that is sound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from models.cardiac.augmentation import SIDES, SPACING, make_patch
 from models.cardiac.patients import NAMES, TRAINING, VALIDATION, Frame, read_frames
 from models.cardiac.segmentation_network import StackNetwork, widen
 from models.cardiac.training import append_log, best_device, draw_curves
-from models.shapes.training import learning_rate, resume, save_checkpoint
+from models.shapes.training import learning_rate, reduced, resume, save_checkpoint
 
 RATE = 1.5e-3
 BATCH = 2
@@ -93,7 +93,7 @@ def predict(network: torch.nn.Module, frame: Frame, device: torch.device) -> tor
     size = [round(n * mm / SPACING) for n, mm in zip(native, frame.spacing[1:], strict=True)]
     stack = F.interpolate(frame.image[None], size, mode="bilinear", align_corners=False)
     stack = F.pad(stack, [0, -size[1] % 16, 0, -size[0] % 16], mode="replicate")
-    with torch.autocast(device.type, torch.bfloat16):
+    with reduced(device):
         logits = network(stack[None].to(device))[0].float().cpu()
     logits = logits[:, :, : size[0], : size[1]]
     back = F.interpolate(logits, native, mode="bilinear", align_corners=False)
@@ -166,7 +166,7 @@ def train_batch(
     """One optimiser step; the loss before it."""
     device = next(network.parameters()).device
     images, labels = (part.to(device) for part in batch)
-    with torch.autocast(device.type, torch.bfloat16):
+    with reduced(device):
         logits = network(images.contiguous(memory_format=torch.channels_last_3d))
     loss = segmentation_loss(logits.float(), labels)
     optimizer.zero_grad()

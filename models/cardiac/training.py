@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from models.shapes.fields import compose, integrate
-from models.shapes.training import learning_rate, resume, save_checkpoint
+from models.shapes.training import learning_rate, reduced, resume, save_checkpoint
 
 SAVE_EVERY = 100
 INTEGRATION_STEPS = 6  # as in spec.json
@@ -38,7 +38,7 @@ def run_pass(
 
     Both on the half-resolution grid, in canvas cells.
     """
-    with torch.autocast(shown.device.type, torch.bfloat16):
+    with reduced(shown.device):
         velocity = network(shown.contiguous(memory_format=torch.channels_last_3d)).float()
     # Composed in cells of their own grid.
     update = 2 * integrate(velocity / 2, INTEGRATION_STEPS)

@@ -20,7 +20,7 @@ from models.shapes.anatomy import make_pair
 from models.shapes.fields import compose, integrate, to_canvas, warp
 from models.shapes.losses import total_loss
 from models.shapes.network import RegionNetwork
-from models.shapes.training import learning_rate, resume, save_checkpoint
+from models.shapes.training import learning_rate, reduced, resume, save_checkpoint
 
 INTEGRATION_STEPS = 6
 PASSES = 3
@@ -77,7 +77,7 @@ def train_batch(
         with torch.no_grad():
             warped = warp(moving, to_canvas(displacement))
         regions = torch.stack([warped[:, 1], warped[:, 0], fixed[:, 1], fixed[:, 0]], 1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced("cpu"):
             velocity = network(regions.contiguous(memory_format=torch.channels_last_3d))
         velocity = velocity.float()
         # Half-resolution grid, canvas-voxel unit: compose there in half voxels.

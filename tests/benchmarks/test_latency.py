@@ -28,16 +28,18 @@ def test_case() -> None:
 def test_bars() -> None:
     cases = [
         summarise_case(f"latency/regions/{k}", 1, answer(k, 96, ms))
-        for k, ms in ((1, 100), (2, 220), (4, 300))
+        for k, ms in ((1, 100), (2, 396), (4, 400))
     ]
+    cases.append(summarise_case("latency/lone/2", 1, answer(1, 96, 140)))
     cases.append(summarise_case("latency/brain", 1, answer(43, 160, 1000, infer=0.7)))
     regions, outside = judge_bars(cases)
-    assert regions["found"] == pytest.approx(1.1)  # two regions take 2.2 times as long as one
+    assert regions["found"] == pytest.approx(1.1)  # two and the background 3.3 times a lone one
     assert outside["found"] == pytest.approx(0.3)
     assert not regions["met"]
     assert not outside["met"]
     assert [bar["met"] for bar in judge_bars(cases[:1])] == [None, None]
     assert judge_bars(cases[:1] + cases[2:])[0]["met"]
+    assert judge_bars(cases[1:])[0]["met"] is None  # no region alone
 
 
 def test_growth() -> None:
@@ -53,8 +55,10 @@ def test_command(tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     (path,) = tmp_path.rglob("*-latency.json")
     record = json.loads(path.read_text())
     ids = [case["id"].removeprefix("latency/") for case in record["cases"]]
-    assert ids == ["regions/1", "regions/2", "voxels/20", "voxels/24", "clients/1", "clients/2"]
-    assert [case["regions"] for case in record["cases"]] == [1, 2, 2, 2, 2, 2]
+    assert ids == [
+        "regions/1", "regions/2", "lone/2", "voxels/20", "voxels/24", "clients/1", "clients/2",
+    ]  # fmt: skip
+    assert [case["regions"] for case in record["cases"]] == [1, 2, 1, 2, 2, 2, 2]
     for case in record["cases"]:
         assert len(case["samples"]) == 2 * case["clients"]
         stages = {name: summary["median"] for name, summary in case["stages"].items()}

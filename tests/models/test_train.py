@@ -20,7 +20,7 @@ from models.shapes.train import (
     train,
     train_batch,
 )
-from models.shapes.training import learning_rate
+from models.shapes.training import learning_rate, reduced
 
 
 def batch(count: int = 2) -> list[torch.Tensor]:
@@ -129,3 +129,14 @@ class TestResume:
         ]
         for name, value in states[0].items():
             torch.testing.assert_close(value, states[1][name])
+
+
+@pytest.mark.parametrize(
+    ("flags", "sound"), [({"amx_bf16"}, True), ({"avx512_bf16"}, False), (None, False)], ids=str
+)
+def test_reduced_precision_only_where_gradients_are_sound(
+    flags: set[str] | None, sound: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.shapes.training.processor_flags", lambda: flags)
+    with reduced("cpu"):
+        assert torch.is_autocast_enabled("cpu") == sound
