@@ -5,6 +5,7 @@
 #include "blocks.cuh"
 #include "interpolation.cuh"
 #include "launch.hpp"
+#include "way.hpp"
 
 namespace segreg {
 namespace {
@@ -48,6 +49,15 @@ Box looked_at(Grid fixed, Grid moving, int64 begin, int64 end, const Position& p
     Sight sight;
     sight.add_rows(fixed, begin, end, position);
     return sight.box_in(moving);
+}
+
+// The same of rows that look along a way.
+inline Box looked_at(const Way& way, int64 begin, int64 end) {
+    const int64 voxels = voxels_of(way.fixed);
+    return looked_at(way.fixed, way.moving, begin, end, [&](const Row& r, int x) {
+        const float* own = way.displacement ? way.displacement + 3 * voxels * r.batch : nullptr;
+        return position_of(way, own, r, x);
+    });
 }
 
 // Loads a box of a volume, unless it is much more than `voxels` need or the caches hold it all.

@@ -119,10 +119,7 @@ void sample_row(const LabelMap& map, bool nearest, LabelRow& row, int width, int
 
 // What rows [begin, end) look at most.
 void fetch_labels(const LabelMap& map, bool nearest, const Way& way, int64 begin, int64 end) {
-    const Box box = looked_at(way.fixed, way.moving, begin, end, [&](const Row& r, int x) {
-        return position_of(way, way.displacement, r, x);
-    });
-    fetch_ahead(nearest ? map.labels : map.shared.data(), map.grid, box,
+    fetch_ahead(nearest ? map.labels : map.shared.data(), map.grid, looked_at(way, begin, end),
                 (end - begin) * way.fixed.width);
 }
 

@@ -43,9 +43,7 @@ void match_sides(int64 size, const float* moving, const int* moving_words,
     const Tolerance tolerance = {margin, slack, rest, beyond};
     parallel_ranges(size / width, rows_for(width), [&](int64 begin, int64 end) {
         std::vector<float> positions((size_t)3 * width);
-        const Box box = looked_at(grid, side.grid, begin, end, [&](const Row& r, int x) {
-            return position_of(way, displacement, r, x);
-        });
+        const Box box = looked_at(way, begin, end);
         const int64 voxels = (end - begin) * width;
         fetch_ahead(moving, side.grid, box, voxels);
         fetch_ahead(moving_words, side.grid, box, voxels);

@@ -39,21 +39,6 @@ SEGREG_BODY void couple_row(const float* SEGREG_RESTRICT edges, const Shifted& s
     for (int x = end; x < wanted.end; ++x) path[x] = 0.0f;
 }
 
-// The weights of a row's neighbours on an axis: a row of them for each offset, that of the voxels
-// themselves in the middle. They add up to one.
-struct RowWeights {
-    int width, radius;  // the largest of any axis
-    std::vector<float> memory;
-
-    RowWeights(int width, const Filter& f)
-        : width(width),
-          radius(most(f.z.radius, most(f.y.radius, f.x.radius))),
-          memory((size_t)(2 * radius + 4) * width) {}
-
-    float* at(int offset) { return memory.data() + (int64)(radius + offset) * width; }
-    float* spare(int number) { return memory.data() + (int64)(2 * radius + 1 + number) * width; }
-};
-
 SEGREG_CLONES
 void weigh_row(const float* edges, Grid grid, int axis, const Row& r, Span wanted,
                const Taps& taps, int paired, int64 width, float* SEGREG_RESTRICT weights,
@@ -91,6 +76,27 @@ void weigh_row(const float* edges, Grid grid, int axis, const Row& r, Span wante
         }
     }
 }
+
+// The weights of a row's neighbours on an axis: a row of them for each offset, that of the voxels
+// themselves in the middle. They add up to one.
+struct RowWeights {
+    int width, radius;  // the largest of any axis
+    std::vector<float> memory;
+
+    RowWeights(int width, const Filter& f)
+        : width(width),
+          radius(most(f.z.radius, most(f.y.radius, f.x.radius))),
+          memory((size_t)(2 * radius + 4) * width) {}
+
+    float* at(int offset) { return memory.data() + (int64)(radius + offset) * width; }
+
+    void weigh(const float* edges, Grid grid, int axis, const Row& r, Span wanted,
+               const Taps& taps, int paired) {
+        float* spare = at(radius + 1);
+        weigh_row(edges, grid, axis, r, wanted, taps, paired, width, at(0), spare, spare + width,
+                  spare + 2 * width);
+    }
+};
 
 // Neighbours on an axis, first to last, that lie in the grid.
 struct Offsets {

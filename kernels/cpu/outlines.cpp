@@ -82,11 +82,6 @@ struct PullRoom {
           across((size_t)(9 * padded)),
           normals((size_t)(9 * width)),
           weights(p.grid.width, p.filter) {}
-
-    void weigh(const Pulls& p, int axis, const Row& r, Span wanted, const Taps& taps) {
-        weigh_row(p.edges, p.grid, axis, r, wanted, taps, 0, width, weights.at(0),
-                  weights.spare(0), weights.spare(1), weights.spare(2));
-    }
 };
 
 bool any_of(const std::vector<char>& flags, int64 first, int64 last, int64 step) {
@@ -145,7 +140,7 @@ void mean_pulls(const Pulls& p, const Around& around, int z, PullRoom& room) {
         room.near[(size_t)(y - around.low)] = near;
         if (!near) continue;
         const Row r = row_at(p.grid, z, y);
-        room.weigh(p, 0, r, outer, p.filter.z);
+        room.weights.weigh(p.edges, p.grid, 0, r, outer, p.filter.z, 0);
         for (int k = deep.first; k <= deep.last; ++k) {
             if (!room.pulled[(size_t)around.flag(z + k, y)]) continue;
             add_pulls(p.pulls + r.begin + k * slice, voxels_of(p.grid), room.weights.at(k),
@@ -168,11 +163,11 @@ void follow_box(const Pulls& p, const Box& box, PullRoom& room, float* displacem
             const int row = y - around.low;
             if (!any_of(room.near, row + tall.first, row + tall.last, 1)) continue;
             const Row r = row_at(p.grid, z, y);
-            room.weigh(p, 1, r, outer, p.filter.y);
+            room.weights.weigh(p.edges, p.grid, 1, r, outer, p.filter.y, 0);
             mean_row({9, room.rows.data() + row * 9 * width, 9 * width, width,
                       room.across.data() + pad, room.padded},
                      room.weights.at(0), width, tall, outer.begin, outer.end);
-            room.weigh(p, 2, r, inner, p.filter.x);
+            room.weights.weigh(p.edges, p.grid, 2, r, inner, p.filter.x, 0);
             mean_row({9, room.across.data() + pad, 1, room.padded, room.normals.data(), width},
                      room.weights.at(0), width, {-pad, pad}, inner.begin, inner.end);
             step_range(room.normals.data(), width, inner.begin, inner.end, p.damping, p.longest,

@@ -63,19 +63,14 @@ void warp_rows(int64 begin, int64 end, const Way& way, SampleRow sample_row, con
     const int width = way.fixed.width;
     const int64 moving_voxels = voxels_of(way.moving), fixed_voxels = voxels_of(way.fixed);
     std::vector<float> positions((size_t)3 * width);
-    const auto displacement_of = [&](const Row& r) {
-        return way.displacement + 3 * fixed_voxels * r.batch;
-    };
-    const Box box = looked_at(way.fixed, way.moving, begin, end, [&](const Row& r, int x) {
-        return position_of(way, displacement_of(r), r, x);
-    });
+    const Box box = looked_at(way, begin, end);
     const float* ahead = moving + row_of(begin, way.fixed).batch * channels * moving_voxels;
     for (int c = 0; c < channels; ++c) {
         fetch_ahead(ahead + c * moving_voxels, way.moving, box, (end - begin) * width);
     }
     for (int64 row = begin; row < end; ++row) {
         const Row r = row_of(row, way.fixed);
-        row_positions(way, displacement_of(r), r, positions.data());
+        row_positions(way, way.displacement + 3 * fixed_voxels * r.batch, r, positions.data());
         for (int c = 0; c < channels; ++c) {
             const int64 plane = r.batch * channels + c;
             float* out = warped + plane * fixed_voxels + r.begin;

@@ -23,8 +23,7 @@ void smooth_piece(const float* volume, int channels, const float* edges, Grid gr
     std::vector<float> rows((size_t)((high - low) * across)), row((size_t)(channels * padded));
     RowWeights room(width, f);
     const auto weigh = [&](int axis, const Row& r, const Taps& taps) {
-        weigh_row(edges, grid, axis, r, all, taps, paired, width, room.at(0), room.spare(0),
-                  room.spare(1), room.spare(2));
+        room.weigh(edges, grid, axis, r, all, taps, paired);
     };
     for (int z = piece.z_begin; z < piece.z_end; ++z) {
         for (int y = low; y < high; ++y) {
