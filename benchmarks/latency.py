@@ -177,7 +177,12 @@ def judge_bars(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for case in cases:
         if case["id"] == BRAIN:
             outside = share_outside(case)
+    power = fit_growth(cases).get("regions", {}).get("exponent")
     return [
+        judge_bar(
+            "power of the number of regions with which compute grows",
+            1.0, power, least=False,
+        ),
         judge_bar(
             "compute of K regions and the background over K + 1 times that of one alone",
             1.0, worst, least=False,

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.datasets import Pair
 
 TABLE = "pairs.csv"
-COLUMNS = ("moving", "fixed", "moving_labels", "fixed_labels")
+IMAGES = ("moving", "fixed")
+COLUMNS = (*IMAGES, "moving_labels", "fixed_labels")
 
 
 def read_pairs(folder: Path) -> list[Pair]:
-    """The pairs that ``pairs.csv`` in ``folder`` lists, a row each.
+    """The pairs that ``pairs.csv`` in ``folder`` lists; errors as those of ``read_table``."""
+    return [Pair(id, **files) for id, files in read_table(folder, COLUMNS)]
 
-    Columns are moving, fixed, moving_labels and fixed_labels, paths relative to the folder, and
+
+def read_table(folder: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, Path]]]:
+    """Name and files by column of each row of ``pairs.csv`` in ``folder``.
+
+    Its columns are ``columns``, moving and fixed among them, paths relative to the folder, and
     perhaps id.
 
     Raises
@@ -24,26 +31,27 @@ def read_pairs(folder: Path) -> list[Pair]:
     path = folder / TABLE
     if not path.is_file():
         raise ValueError(
-            f"{folder.name}: expected a table {TABLE} with the columns {', '.join(COLUMNS)}, "
+            f"{folder.name}: expected a table {TABLE} with the columns {', '.join(columns)}, "
             "found none. Write one; paths in it are relative to the folder."
         )
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
             raise ValueError(f"{TABLE}: expected a column {missing[0]}, got {reader.fieldnames}.")
         rows = list(reader)
     if not rows:
         raise ValueError(f"{TABLE}: expected a row for each pair, got none.")
-    return [_pair(folder, number, row) for number, row in enumerate(rows, 2)]
+    return [_read_row(folder, columns, line, row) for line, row in enumerate(rows, 2)]
 
 
-def _pair(folder: Path, line: int, row: dict[str, str]) -> Pair:
-    files = []
-    for name in COLUMNS:
-        file = folder / (row[name] or "").strip()
-        if not file.is_file():
+def _read_row(
+    folder: Path, columns: Sequence[str], line: int, row: dict[str, str]
+) -> tuple[str, dict[str, Path]]:
+    files = {}
+    for name in columns:
+        files[name] = folder / (row[name] or "").strip()
+        if not files[name].is_file():
             raise ValueError(f"{TABLE}, line {line}: {name}: no file {row[name]!r}.")
-        files.append(file)
-    moving, fixed = (path.name.split(".")[0] for path in files[:2])
-    return Pair(row.get("id") or f"{moving}-{fixed}", *files)
+    moving, fixed = (files[name].name.split(".")[0] for name in IMAGES)
+    return row.get("id") or f"{moving}-{fixed}", files

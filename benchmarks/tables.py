@@ -8,13 +8,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.inside_tables import inside_section, landmarks_section
 from benchmarks.latency import BRAIN, find_series, share_outside, stage_median, stage_rows
+from benchmarks.markdown import Record, describe_run, markdown_table
 from benchmarks.record import newest_record
 
 REFINED = "refined"  # case of the accuracy benchmark beside those of so many passes
 README = Path(__file__).parent.parent / "README.md"
-
-Record = dict[str, Any]
 
 
 def update_sections(readme: Path, results: Path | None = None) -> list[str]:
@@ -50,20 +50,6 @@ def markers(kind: str) -> tuple[str, str]:
 def make_section(record: Record) -> str:
     """Words and tables for a record, as Markdown."""
     return SECTIONS[record["kind"]](record)
-
-
-def markdown_table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def describe_run(record: Record) -> str:
-    """Machine, backend and commit in a few words."""
-    machine, backend = record["machine"], record.get("backend")
-    words = [f"{machine['cores']} cores of {machine['cpu']}"]
-    if backend:
-        words.append(f"{backend['name']} in {backend['precision']}")
-    return ", ".join([*words, f"commit {(record['commit'] or 'unknown')[:7]}"])
 
 
 def accuracy_section(record: Record) -> str:
@@ -330,5 +316,7 @@ SECTIONS: dict[str, Callable[[Record], str]] = {
     "resources": resources_section,
     "gpu": gpu_section,
     "accuracy": accuracy_section,
+    "inside": inside_section,
+    "landmarks": landmarks_section,
     "peers": peers_section,
 }

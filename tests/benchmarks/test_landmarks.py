@@ -10,16 +10,12 @@ import pytest
 from rich.console import Console
 
 from benchmarks.datasets import Pair
-from benchmarks.landmarks import (
-    MarkedPair,
-    liver_pairs,
-    print_table,
-    summarise,
-    try_marked,
-)
+from benchmarks.landmarks import print_table, summarise, try_marked
+from benchmarks.marked_pairs import MarkedPair, liver_pairs, table_pairs
 from benchmarks.trial import landmark_errors
 from segreg.engine.field import Field
 from segreg.engine.geometry import make_affine
+from segreg.engine.landmarks import read_points
 from segreg.engine.volume import Volume
 from tests.benchmarks.stand_in_tools import TOOLS
 
@@ -58,10 +54,10 @@ def test_rows_and_case_of_a_tool(tmp_path: Path, pair: Pair, points: np.ndarray)
     marked = MarkedPair(pair, {"liver": (moving, fixed), "outside": (fixed, fixed)})
     assert marked.before("outside") == 0
     rows = [try_marked(STAND_INS[id], marked, 1, 120) for id in ("still", "broken")]
-    case = summarise(STAND_INS["still"], rows[:1])
+    case = summarise(STAND_INS["still"], "phantom", rows[:1])
     assert case["parts"]["liver"]["mean_mm"] == pytest.approx(2, abs=0.01)
     assert case["parts"]["outside"]["p95_mm"] == pytest.approx(np.hypot(np.hypot(1, 0.5), 0.25))
-    failed = summarise(STAND_INS["broken"], rows[1:])
+    failed = summarise(STAND_INS["broken"], "phantom", rows[1:])
     assert not failed["correct"]
     assert "the optimiser diverged" in failed["failed"][0]["reason"]
     out = StringIO()
@@ -88,3 +84,51 @@ def test_pairs_of_a_folder(tmp_path: Path, points: np.ndarray) -> None:
     labels = Volume.read(pairs[0].pair.moving_labels).array
     assert 0.3 < labels.mean() < 0.6
     assert pairs[0].landmarks["liver"][1] == subject / "cyc_1_2_liver.csv"
+
+
+@pytest.fixture
+def table(tmp_path: Path, points: np.ndarray) -> Path:
+    """A folder with a pair and five landmarks a side; the last fixed one lies beyond the image."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    _, y, x = np.indices((12, 40, 40))
+    image = np.where(np.hypot(y - 20, x - 20) < 14, 300, 5).astype(np.float32)
+    affine = make_affine((4.0, 3.0, 3.0))
+    affine[:3, 3] = -60, -60, -24
+    for name in ("one", "two"):
+        Volume(image, affine).write(folder / f"{name}.nii.gz")
+    write_points(folder / "one.csv", points * 0.9)
+    write_points(folder / "two.csv", np.vstack([points[:4] * 0.9, [500.0, 0, 0]]))
+    (folder / "pairs.csv").write_text(
+        "id,moving,fixed,moving_landmarks,fixed_landmarks\n"
+        "p 1,one.nii.gz,two.nii.gz,one.csv,two.csv\n"
+    )
+    return folder
+
+
+def test_pairs_of_a_table(table: Path, tmp_path: Path) -> None:
+    """Landmarks that an image does not show are left out; the way back swaps all."""
+    work = tmp_path / "work"
+    work.mkdir()
+    there, back = table_pairs(table, work, back=True)
+    assert (there.pair.id, back.pair.id) == ("p 1", "p 1 back")
+    assert there.pair.moving == back.pair.fixed == table / "one.nii.gz"
+    assert there.landmarks["landmarks"] == back.landmarks["landmarks"][::-1]
+    assert [len(read_points(path)) for path in there.landmarks["landmarks"]] == [4, 4]
+    assert there.before("landmarks") == pytest.approx(0, abs=1e-5)
+    assert Volume.read(there.pair.fixed_labels).array.any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("x_ras_mm,y_ras_mm,z_ras_mm\n1,2,3\n", "as many moving landmarks as fixed ones"),
+        ("x_ras_mm,y_ras_mm,z_ras_mm\n" + 5 * "900,0,0\n", "none of 5"),
+    ],
+)
+def test_landmarks_of_a_table_that_do_not_fit(
+    table: Path, tmp_path: Path, rows: str, expected: str
+) -> None:
+    (table / "two.csv").write_text(rows)
+    with pytest.raises(ValueError, match=expected):
+        list(table_pairs(table, tmp_path, back=False))

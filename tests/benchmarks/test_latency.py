@@ -32,14 +32,15 @@ def test_bars() -> None:
     ]
     cases.append(summarise_case("latency/lone/2", 1, answer(1, 96, 140)))
     cases.append(summarise_case("latency/brain", 1, answer(43, 160, 1000, infer=0.7)))
-    regions, outside = judge_bars(cases)
+    power, regions, outside = judge_bars(cases)
+    assert power["found"] == pytest.approx(1.0, abs=0.01)  # 100, 396, 400 ms of 1, 2, 4 regions
     assert regions["found"] == pytest.approx(1.1)  # two and the background 3.3 times a lone one
     assert outside["found"] == pytest.approx(0.3)
     assert not regions["met"]
     assert not outside["met"]
-    assert [bar["met"] for bar in judge_bars(cases[:1])] == [None, None]
-    assert judge_bars(cases[:1] + cases[2:])[0]["met"]
-    assert judge_bars(cases[1:])[0]["met"] is None  # no region alone
+    assert [bar["met"] for bar in judge_bars(cases[:1])] == [None] * 3
+    assert judge_bars(cases[:1] + cases[2:])[1]["met"]
+    assert judge_bars(cases[1:])[1]["met"] is None  # no region alone
 
 
 def test_growth() -> None:
