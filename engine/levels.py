@@ -51,13 +51,17 @@ class Steps:
     floor: float = 0.003
     most_voxels: float = 0.0  # of a grid that gets an equation a voxel, not a cell
     outlines: int = 15  # steps on outlines alone that follow, at most
+    slip: float = SLIP
 
 
 INSIDE = Steps(image=1.0, outline=4.0)
-# Where a network drew the outlines, texture on a wider window knows better than they do.
-GUESSED = replace(INSIDE, window=3.0, agreement=2.5, smoothness=0.7)
+# Where a network drew the outlines, texture on a wider window knows better than they do. Regions
+# part sooner, so that one drawn wrongly does not drag its neighbour along.
+GUESSED = replace(
+    INSIDE, window=4.0, agreement=2.5, smoothness=0.7, damping=0.1, outlines=4, slip=0.25
+)
 # A body found in the images ends about where their noise begins.
-FOUND = replace(GUESSED, outlines=4)
+FOUND = replace(INSIDE, window=3.0, agreement=2.5, smoothness=0.7, outlines=4)
 
 
 @dataclass(frozen=True)
@@ -247,7 +251,7 @@ class Level:
             _divide(change, factors)
             add_change(change, regions, whole, field, step=factors, first=centre)
         # Changes that are smooth between cells are not where these differ in region.
-        edges = self._couple(self.fixed.words, field)
+        edges = self._couple(self.fixed.words, field, steps.slip)
         field[...] = smooth_within(
             field, edges, LEVELLING, self.spacing, paired=True, truncate=3.0
         )
@@ -279,9 +283,11 @@ class Level:
         )
         return Measures(similarity, _total(abs(matches[6]), inside) / cells * self.unit_mm)
 
-    def _couple(self, regions: NDArray[np.int32], field: FloatArray) -> FloatArray | None:
+    def _couple(
+        self, regions: NDArray[np.int32], field: FloatArray, slip: float
+    ) -> FloatArray | None:
         """How voxels move as one with their neighbours; None is wholly."""
-        return couple(regions, field, self.spacing, slip=SLIP) if self.divided else None
+        return couple(regions, field, self.spacing, slip=slip) if self.divided else None
 
     def _windows(
         self, field: FloatArray, factors: list[int], steps: Steps
@@ -289,7 +295,7 @@ class Level:
         """Of cells: sums over windows, displacement in voxels, regions, and how they couple."""
         regions = _picked(self.fixed.words & 0xFFFF, factors)
         start = array_module(field).stack([_picked(part, factors) for part in field])
-        edges = self._couple(regions, start)
+        edges = self._couple(regions, start, steps.slip)
         sums = cell_windows(
             self.moving, self.fixed, field, regions, factors, affine=self.to_moving
         )
