@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from segreg.engine.errors import InputError
 from segreg.engine.frames import Frame
-from segreg.engine.levels import INSIDE, Source, Steps, normalised
+from segreg.engine.levels import FOUND, INSIDE, Source, Steps, normalised
 from segreg.engine.regions import RegionPlan
 from segreg.engine.resolutions import Resolutions
 from segreg.engine.texture import follow_texture
@@ -188,12 +188,11 @@ def _one_body(
     steps: Steps,
 ) -> _Iterations:
     """Steps on the texture of all as one body, then on outlines; in place. None if it is not."""
-    found = follow_texture(
-        start, pair, *measured, refine if isinstance(refine, int) else None
-    )
-    if found is None:
+    count = refine if isinstance(refine, int) else None
+    followed = follow_texture(start, pair, *measured, count, found=steps == FOUND)
+    if followed is None:
         return _Iterations()
-    field[...], levels = found
+    field[...], levels = followed
     return _Iterations(levels, pair.level(1).fit(field, _count(refine, steps.outlines)))
 
 

@@ -33,6 +33,10 @@ COARSE = Steps(
     most_voxels=5e5,
 )
 FINE = replace(COARSE, agreement=4.0, most_voxels=0.0)
+# A body found in the images holds organs that nobody told apart: wider windows find what they show,
+# over shorter ways, and the field is smoothed more at each step instead.
+FOUND_COARSE = replace(COARSE, smoothness=1.0)
+FOUND_FINE = replace(FINE, window=3.0, agreement=3.0, smoothness=1.0)
 ITERATIONS, HALF_ITERATIONS = 25, 10  # at the coarse levels, and at the half one
 # At the native one as many as so much work allows, within limits.
 FINE_VOXELS, FINE_LIMITS = 1.5e7, (6, 12)
@@ -49,6 +53,8 @@ def follow_texture(
     similarity: float,
     dice: float,
     count: int | None = None,
+    *,
+    found: bool = False,
 ) -> tuple[FloatArray, tuple[tuple[int, int], ...]] | None:
     """A displacement (3, D, H, W) by texture alone, and its steps ((coarsening, steps), ...).
 
@@ -59,7 +65,9 @@ def follow_texture(
     start : (3, D, H, W) voxels of the fixed grid; left as it is.
     similarity, dice : of ``start``, by the native ``Level.measure`` and ``Resolutions.dice``.
     count : steps at each level; None leaves it to the size of the grid.
+    found : whether the only region is a body found in the images.
     """
+    coarse_steps, fine_steps = (FOUND_COARSE, FOUND_FINE) if found else (COARSE, FINE)
     native, regions = pair.level(1), pair.fixed.regions
     fine = count or int(np.clip(FINE_VOXELS / start[0].size, *FINE_LIMITS))
     coarse, middle = count or ITERATIONS, count or HALF_ITERATIONS
@@ -68,14 +76,14 @@ def follow_texture(
     field = smooth(start[None], sigma, native.spacing, truncate=2.0)[0]
     levels = [COARSEST, 4] if lengths.min() >= COARSEST * LEAST_CELLS else [4]
     for coarsening in levels:
-        pair.level(coarsening).undivided().improve(field, regions, coarse, COARSE)
+        pair.level(coarsening).undivided().improve(field, regions, coarse, coarse_steps)
     if native.measure(field).similarity < HOPE * similarity:
         return None
     half, tried = pair.level(2).undivided(), min(TRIED, middle)
-    half.improve(field, regions, tried, COARSE)
+    half.improve(field, regions, tried, coarse_steps)
     if native.measure(field).similarity < GAIN * similarity or pair.dice(field) < dice - LOST:
         return None
     if middle > tried:
-        half.improve(field, regions, middle - tried, COARSE)
-    native.undivided().advance(field, fine, FINE)
+        half.improve(field, regions, middle - tried, coarse_steps)
+    native.undivided().advance(field, fine, fine_steps)
     return field, (*((coarsening, coarse) for coarsening in levels), (2, middle), (1, fine))
