@@ -179,7 +179,7 @@ def test_refuses(refine):
 
 def test_texture_says_more_where_labels_are_guessed(monkeypatch):
     """Seen where regions are told apart: as one body, outlines do not count before the end."""
-    monkeypatch.setattr("segreg.engine.refinement.follow_texture", lambda *_: None)
+    monkeypatch.setattr("segreg.engine.refinement.follow_texture", lambda *_, **__: None)
     shape = (24, 26, 28)
     truth = wave(shape, 2.0)
     plan = plan_of(shape, truth)

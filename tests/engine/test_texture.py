@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segreg.engine.levels import normalised
+from segreg.engine.levels import FOUND, INSIDE, normalised
 from segreg.engine.refinement import refine_displacement
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.resolutions import Resolutions
@@ -59,6 +59,23 @@ def test_one_body_is_found_though_regions_were_guessed():
     assert error(field, truth, plan) < 0.3
     matched = warp_labels(plan.moving.region_map, field) == plan.fixed.region_map
     assert matched.mean() > 0.99
+
+
+def test_a_body_found_in_the_images_goes_its_own_way():
+    """One region, no label inside it: what is found is as near, by steps of its own."""
+    plan, truth, start = made_pair()
+    sides = (
+        Side.measure(side.image, np.ones(SHAPE, np.int32), 1, np.eye(4))
+        for side in (plan.moving, plan.fixed)
+    )
+    body = plan_regions(*sides, "identity")
+    fields = []
+    for steps in (INSIDE, FOUND):
+        fields.append(start.copy())
+        done = refine_displacement(fields[-1], body, TO_MOVING, SPACING, steps=steps)
+        assert "one body" in done.reason
+        assert error(fields[-1], truth, plan) < 0.3
+    assert not np.array_equal(*fields)
 
 
 def test_two_bodies_are_told_apart():
