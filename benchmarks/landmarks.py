@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
-from benchmarks.marked_pairs import COLUMNS, LIVER, MarkedPair, find_pairs
+from benchmarks.marked_pairs import LIVER, TABLE_COLUMNS, MarkedPair, find_pairs
 from benchmarks.pairs import TABLE
 from benchmarks.record import write_record
 from benchmarks.tools.base import Tool
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help=f"with {LIVER}")
     parser.add_argument(
         "--pairs", type=Path, nargs="+", default=[], metavar="FOLDER",
-        help=f"more, each with a table {TABLE} of {', '.join(COLUMNS)}",
+        help=f"more, each with a table {TABLE} of {', '.join(TABLE_COLUMNS)}",
     )  # fmt: skip
     parser.add_argument("--tools", nargs="+", choices=BY_IMAGES, default=list(CHOSEN))
     parser.add_argument("--back", action="store_true", help="the other way round, too")
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, print the table, write the record.
 
-    1 if a tool ran and failed on every pair, 2 if the pairs cannot be used.
+    1 if a tool ran and failed on every pair of a data set, 2 if the pairs cannot be used.
     """
     console = Console(width=120)
     tools, absent = installed_tools((TOOLS[id] for id in options.tools), console)
@@ -58,6 +58,9 @@ def run(options: argparse.Namespace) -> int:
         for dataset, pairs in datasets.items():
             rows = []
             for marked in pairs:
+                if marked.left_out:
+                    console.print(f"{marked.pair.id}: {marked.left_out} landmarks are left out: "
+                                  "they do not lie in both images")  # fmt: skip
                 for tool in tools:
                     rows.append(try_marked(tool, marked, options.threads, options.limit))
                     console.print(_sentence(rows[-1]))
@@ -78,8 +81,10 @@ def run(options: argparse.Namespace) -> int:
 def try_marked(tool: Tool, marked: MarkedPair, threads: int, limit: float) -> dict[str, Any]:
     """The row of ``try_tool``, with landmark errors and distances before."""
     row = try_tool(tool, marked.pair, threads, limit, marked.landmarks)
-    before = {part: marked.before(part) for part in marked.landmarks}
-    return {**row, "tool": tool.id, "pair": marked.pair.id, "before_mm": before}
+    return {
+        **row, "tool": tool.id, "pair": marked.pair.id, "before_mm": dict(marked.before),
+        "left_out": marked.left_out,
+    }  # fmt: skip
 
 
 def summarise(tool: Tool, dataset: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -94,6 +99,7 @@ def summarise(tool: Tool, dataset: str, rows: list[dict[str, Any]]) -> dict[str,
         "settings": tool.settings,
         "pairs": len(rows),
         "correct": bool(good),
+        "left_out": sum(row["left_out"] for row in rows),
         "rows": good,
         "failed": [{"pair": r["pair"], "reason": r["failed"]} for r in rows if "failed" in r],
     }

@@ -18,4 +18,5 @@ def describe_run(record: Record) -> str:
     words = [f"{machine['cores']} cores of {machine['cpu']}"]
     if backend:
         words.append(f"{backend['name']} in {backend['precision']}")
-    return ", ".join([*words, f"commit {(record['commit'] or 'unknown')[:7]}"])
+    changed = " and changes" if record.get("dirty") else ""
+    return ", ".join([*words, f"commit {(record['commit'] or 'unknown')[:7]}{changed}"])

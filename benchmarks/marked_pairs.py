@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +22,32 @@ LIVER = "liver_4dmri"
 REFERENCE = "exhMaster"
 PARTS = ("liver", "outside")
 ALL = "landmarks"
-COLUMNS = (*IMAGES, "moving_landmarks", "fixed_landmarks")
+MARKS = ("moving_landmarks", "fixed_landmarks")
+TABLE_COLUMNS = (*IMAGES, *MARKS)
 
 
 @dataclass(frozen=True)
 class MarkedPair:
-    """A pair and, by part of the body, the files of its moving and fixed landmarks."""
+    """A pair and what landmarks it has.
+
+    Attributes
+    ----------
+    landmarks : by part of the body, the files of the moving and of the fixed ones.
+    before : mean distance in mm of the landmarks of a part, as the headers place them.
+    left_out : landmarks that were given and do not lie in both images.
+    """
 
     pair: Pair
     landmarks: Landmarks
+    left_out: int = 0
+    before: Mapping[str, float] = field(init=False)
 
-    def before(self, part: str) -> float:
-        """Mean distance in mm of the landmarks as the headers place them."""
-        moving, fixed = (read_points(path) for path in self.landmarks[part])
-        return float(np.linalg.norm(moving - fixed, axis=1).mean())
+    def __post_init__(self) -> None:
+        before = {}
+        for part, files in self.landmarks.items():
+            moving, fixed = map(read_points, files)
+            before[part] = float(np.linalg.norm(moving - fixed, axis=1).mean())
+        object.__setattr__(self, "before", before)
 
 
 def find_pairs(
@@ -46,7 +59,7 @@ def find_pairs(
 
     Raises
     ------
-    ValueError : nothing to measure; as ``table_pairs``.
+    ValueError : nothing to measure, or two data sets of one name; as ``table_pairs``.
     """
     found = {}
     if (data / LIVER).is_dir():
@@ -54,7 +67,13 @@ def find_pairs(
     elif not folders:
         raise ValueError(f"expected {LIVER} in {data.name}, got none. Give --data or --pairs.")
     for folder in folders:
-        found[folder.resolve().name] = list(table_pairs(folder, work, back=back))
+        name = folder.resolve().name
+        if name in found:
+            raise ValueError(f"expected data sets of different names, got two {name}. Rename one.")
+        found[name] = list(table_pairs(folder, work, back=back))
+    for name, pairs in found.items():
+        if not pairs:
+            raise ValueError(f"{name}: expected pairs with landmarks, got none. Check the folder.")
     return found
 
 
@@ -72,7 +91,8 @@ def liver_pairs(root: Path, work: Path, *, back: bool) -> Iterator[MarkedPair]:
                     part: (subject / f"{moving}_{part}.csv", subject / f"{fixed}_{part}.csv")
                     for part in PARTS
                 }
-                yield mark(f"{subject.name} {moving} {fixed}", images, landmarks, work)
+                pair = with_bodies(f"{subject.name} {moving} {fixed}", images, work)
+                yield MarkedPair(pair, landmarks)
 
 
 def table_pairs(folder: Path, work: Path, *, back: bool) -> Iterator[MarkedPair]:
@@ -85,40 +105,43 @@ def table_pairs(folder: Path, work: Path, *, back: bool) -> Iterator[MarkedPair]
     ------
     ValueError : no such table, columns or files; landmarks that are not each other's.
     """
-    for id, files in read_table(folder, COLUMNS):
-        images = [as_volume(files[name]) for name in IMAGES]
-        points = [read_points(files[name]) for name in COLUMNS[2:]]
+    for id, files in read_table(folder, TABLE_COLUMNS):
+        points = [read_points(files[name]) for name in MARKS]
         if len(points[0]) != len(points[1]):
             raise ValueError(
                 f"{TABLE}: {id}: expected as many moving landmarks as fixed ones, got "
                 f"{len(points[0])} and {len(points[1])}. Row by row they are one place each."
             )
-        seen = _lie_in(images[0], points[0]) & _lie_in(images[1], points[1])
+        images = [files[name] for name in IMAGES]
+        seen = np.logical_and(*map(_lie_in, map(as_volume, images), points))
         if not seen.any():
             raise ValueError(
                 f"{TABLE}: {id}: expected landmarks in both images, got none of {len(seen)}. "
                 "Check whether their axes are RAS or LPS."
             )
-        sides = []
-        for name, each in zip(IMAGES, points, strict=True):
-            sides.append((files[name], work / f"{id} {name}.csv"))
-            rows = [",".join(f"{v:.6f}" for v in point) for point in each[seen]]
-            sides[-1][1].write_text("\n".join(["x_ras_mm,y_ras_mm,z_ras_mm", *rows]) + "\n")
-        for way in (sides, sides[::-1])[: 1 + back]:
-            name = id if way is sides else f"{id} back"
-            landmarks = {ALL: (way[0][1], way[1][1])}
-            yield mark(name, [image for image, _ in way], landmarks, work)
+        place = Path(tempfile.mkdtemp(dir=work))
+        marks = []
+        for side, each in zip(IMAGES, points, strict=True):
+            rows = [",".join(f"{mm:.6f}" for mm in point) for point in each[seen]]
+            marks.append(place / f"{side}.csv")
+            marks[-1].write_text("\n".join(["x_ras_mm,y_ras_mm,z_ras_mm", *rows]) + "\n")
+        left_out = int((~seen).sum())
+        pair = with_bodies(id, images, place)
+        yield MarkedPair(pair, {ALL: (marks[0], marks[1])}, left_out)
+        if back:
+            pair = with_bodies(f"{id} back", images[::-1], place)
+            yield MarkedPair(pair, {ALL: (marks[1], marks[0])}, left_out)
 
 
-def mark(id: str, images: list[Path], landmarks: Landmarks, work: Path) -> MarkedPair:
-    """The pair of ``images`` (moving, fixed); tools ask for label maps: bodies, put into
-    ``work``."""
-    labels = []
+def with_bodies(id: str, images: list[Path], work: Path) -> Pair:
+    """The pair of ``images`` (moving, fixed). Tools ask for label maps: bodies, put into ``work``.
+    """
+    place = Path(tempfile.mkdtemp(dir=work))
     bodies = BodyFinder().segment([as_volume(path) for path in images])
-    for side, body in zip(IMAGES, bodies, strict=True):
-        labels.append(work / f"{id} {side} body.nii.gz".replace(" ", "_"))
-        body.write(labels[-1])
-    return MarkedPair(Pair(id, *images, *labels), landmarks)
+    labels = [place / f"{side}_body.nii.gz" for side in IMAGES]
+    for path, body in zip(labels, bodies, strict=True):
+        body.write(path)
+    return Pair(id, *images, *labels)
 
 
 def _lie_in(image: Volume, points: Points) -> NDArray[np.bool_]:

@@ -34,15 +34,24 @@ def read_table(folder: Path, columns: Sequence[str]) -> list[tuple[str, dict[str
             f"{folder.name}: expected a table {TABLE} with the columns {', '.join(columns)}, "
             "found none. Write one; paths in it are relative to the folder."
         )
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ValueError(f"{TABLE}: expected a column {missing[0]}, got {reader.fieldnames}.")
-        rows = list(reader)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names, rows = reader.fieldnames or (), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{TABLE}: expected a CSV file in UTF-8, got something else.") from error
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise ValueError(f"{TABLE}: expected a column {missing[0]}, got {', '.join(names)}.")
     if not rows:
         raise ValueError(f"{TABLE}: expected a row for each pair, got none.")
-    return [_read_row(folder, columns, line, row) for line, row in enumerate(rows, 2)]
+    pairs = [_read_row(folder, columns, line, row) for line, row in enumerate(rows, 2)]
+    ids = [id for id, _ in pairs]
+    for id in ids:
+        if ids.count(id) > 1:
+            raise ValueError(f"{TABLE}: expected a name of its own for each row, got {id!r} twice. "
+                             "Give the rows ids.")  # fmt: skip
+    return pairs
 
 
 def _read_row(
@@ -50,8 +59,9 @@ def _read_row(
 ) -> tuple[str, dict[str, Path]]:
     files = {}
     for name in columns:
-        files[name] = folder / (row[name] or "").strip()
-        if not files[name].is_file():
-            raise ValueError(f"{TABLE}, line {line}: {name}: no file {row[name]!r}.")
+        given = (row[name] or "").strip()
+        files[name] = folder / given
+        if not given or "\0" in given or not files[name].is_file():
+            raise ValueError(f"{TABLE}, line {line}: {name}: expected a file, got {given!r}.")
     moving, fixed = (files[name].name.split(".")[0] for name in IMAGES)
-    return row.get("id") or f"{moving}-{fixed}", files
+    return (row.get("id") or "").strip() or f"{moving}-{fixed}", files

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.inside_tables import inside_section, landmarks_section
+from benchmarks.error_tables import inside_section, landmarks_section
 from benchmarks.latency import BRAIN, find_series, share_outside, stage_median, stage_rows
 from benchmarks.markdown import Record, describe_run, markdown_table
 from benchmarks.record import newest_record

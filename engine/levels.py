@@ -51,17 +51,18 @@ class Steps:
     floor: float = 0.003
     most_voxels: float = 0.0  # of a grid that gets an equation a voxel, not a cell
     outlines: int = 15  # steps on outlines alone that follow, at most
-    slip: float = SLIP
+    slip: float = SLIP  # jump of the field at which two regions are coupled by half
+    found: bool = False  # whether the one region is a body found in the images
 
 
 INSIDE = Steps(image=1.0, outline=4.0)
-# Where a network drew the outlines, texture on a wider window knows better than they do. Regions
-# part sooner, so that one drawn wrongly does not drag its neighbour along.
+# Where a network drew the outlines, texture on a wider window knows better than they do. While it
+# is followed regions part sooner, so that one drawn wrongly does not drag its neighbour along.
 GUESSED = replace(
     INSIDE, window=4.0, agreement=2.5, smoothness=0.7, damping=0.1, outlines=4, slip=0.25
 )
 # A body found in the images ends about where their noise begins.
-FOUND = replace(INSIDE, window=3.0, agreement=2.5, smoothness=0.7, outlines=4)
+FOUND = replace(INSIDE, window=3.0, agreement=2.5, smoothness=0.7, outlines=4, found=True)
 
 
 @dataclass(frozen=True)

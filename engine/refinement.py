@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from segreg.engine.errors import InputError
 from segreg.engine.frames import Frame
-from segreg.engine.levels import FOUND, INSIDE, Source, Steps, normalised
+from segreg.engine.levels import INSIDE, Source, Steps, normalised
 from segreg.engine.regions import RegionPlan
 from segreg.engine.resolutions import Resolutions
 from segreg.engine.texture import follow_texture
@@ -189,7 +189,7 @@ def _one_body(
 ) -> _Iterations:
     """Steps on the texture of all as one body, then on outlines; in place. None if it is not."""
     count = refine if isinstance(refine, int) else None
-    followed = follow_texture(start, pair, *measured, count, found=steps == FOUND)
+    followed = follow_texture(start, pair, *measured, count, found=steps.found)
     if followed is None:
         return _Iterations()
     field[...], levels = followed

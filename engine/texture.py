@@ -33,8 +33,8 @@ COARSE = Steps(
     most_voxels=5e5,
 )
 FINE = replace(COARSE, agreement=4.0, most_voxels=0.0)
-# A body found in the images holds organs that nobody told apart: wider windows find what they show,
-# over shorter ways, and the field is smoothed more at each step instead.
+# A body found in the images holds organs that nobody told apart: at the native level wider windows
+# find what they show, over shorter ways; at all of them the field is smoothed more.
 FOUND_COARSE = replace(COARSE, smoothness=1.0)
 FOUND_FINE = replace(FINE, window=3.0, agreement=3.0, smoothness=1.0)
 ITERATIONS, HALF_ITERATIONS = 25, 10  # at the coarse levels, and at the half one

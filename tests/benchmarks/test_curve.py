@@ -118,7 +118,7 @@ def test_paths_are_relative_to_the_table(folder: Path, pair: Pair) -> None:
     [
         ((), COLUMNS, "a row for each pair, got none"),
         ((("a",),), ("moving",), "a column fixed, got"),
-        ((("a", "b", "c", "d"),), COLUMNS, "line 2: moving: no file 'a'"),
+        ((("a", "b", "c", "d"),), COLUMNS, "line 2: moving: expected a file, got 'a'"),
     ],
 )
 def test_tables_that_cannot_be_used(

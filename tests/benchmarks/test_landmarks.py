@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from io import StringIO
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from benchmarks.__main__ import main
 from benchmarks.datasets import Pair
 from benchmarks.landmarks import print_table, summarise, try_marked
-from benchmarks.marked_pairs import MarkedPair, liver_pairs, table_pairs
+from benchmarks.marked_pairs import MarkedPair, find_pairs, liver_pairs, table_pairs
 from benchmarks.trial import landmark_errors
 from segreg.engine.field import Field
 from segreg.engine.geometry import make_affine
@@ -52,7 +54,7 @@ def test_rows_and_case_of_a_tool(tmp_path: Path, pair: Pair, points: np.ndarray)
     fixed = write_points(tmp_path / "fixed.csv", points)
     moving = write_points(tmp_path / "moving.csv", points + np.array([-1, 0.5, 2.25]))
     marked = MarkedPair(pair, {"liver": (moving, fixed), "outside": (fixed, fixed)})
-    assert marked.before("outside") == 0
+    assert marked.before["outside"] == 0
     rows = [try_marked(STAND_INS[id], marked, 1, 120) for id in ("still", "broken")]
     case = summarise(STAND_INS["still"], "phantom", rows[:1])
     assert case["parts"]["liver"]["mean_mm"] == pytest.approx(2, abs=0.01)
@@ -98,7 +100,7 @@ def table(tmp_path: Path, points: np.ndarray) -> Path:
     for name in ("one", "two"):
         Volume(image, affine).write(folder / f"{name}.nii.gz")
     write_points(folder / "one.csv", points * 0.9)
-    write_points(folder / "two.csv", np.vstack([points[:4] * 0.9, [500.0, 0, 0]]))
+    write_points(folder / "two.csv", np.vstack([points[:4] * 0.9, [0.0, 0, 40]]))
     (folder / "pairs.csv").write_text(
         "id,moving,fixed,moving_landmarks,fixed_landmarks\n"
         "p 1,one.nii.gz,two.nii.gz,one.csv,two.csv\n"
@@ -115,7 +117,8 @@ def test_pairs_of_a_table(table: Path, tmp_path: Path) -> None:
     assert there.pair.moving == back.pair.fixed == table / "one.nii.gz"
     assert there.landmarks["landmarks"] == back.landmarks["landmarks"][::-1]
     assert [len(read_points(path)) for path in there.landmarks["landmarks"]] == [4, 4]
-    assert there.before("landmarks") == pytest.approx(0, abs=1e-5)
+    assert there.before["landmarks"] == pytest.approx(0, abs=1e-5)
+    assert (there.left_out, back.left_out) == (1, 1)
     assert Volume.read(there.pair.fixed_labels).array.any()
 
 
@@ -132,3 +135,37 @@ def test_landmarks_of_a_table_that_do_not_fit(
     (table / "two.csv").write_text(rows)
     with pytest.raises(ValueError, match=expected):
         list(table_pairs(table, tmp_path, back=False))
+
+
+def test_pairs_of_one_name_do_not_meet(table: Path, tmp_path: Path) -> None:
+    """Equal names of two folders, and one with a slash; of one table they are refused."""
+    other = tmp_path / "other"
+    shutil.copytree(table, other)
+    write_points(other / "two.csv", read_points(other / "one.csv") + np.array([0, 3, 4]))
+    for folder in (table, other):
+        rows = (folder / "pairs.csv").read_text()
+        (folder / "pairs.csv").write_text(rows.replace("p 1", "p/1"))
+    found = find_pairs(tmp_path, [table, other], tmp_path, back=False)
+    befores = [pairs[0].before["landmarks"] for pairs in found.values()]
+    assert befores == pytest.approx([0, 5], abs=1e-5)
+    row = rows.splitlines()[1]
+    (other / "pairs.csv").write_text("\n".join([rows.splitlines()[0], row, row]))
+    with pytest.raises(ValueError, match="'p 1' twice"):
+        find_pairs(tmp_path, [other], tmp_path, back=False)
+
+
+def test_nothing_to_measure(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two folders of one name, no data, an empty data set: a sentence and exit code 2."""
+    empty = tmp_path / "empty"
+    (empty / "liver_4dmri").mkdir(parents=True)
+    for arguments, expected in (
+        (["--data", tmp_path, "--pairs", table, table], "two own"),
+        (["--data", tmp_path], "expected liver_4dmri"),
+        (["--data", empty], "got none"),
+        (["--pairs", empty], "expected a table pairs.csv"),
+    ):
+        command = ["landmarks", "--no-record", "--tools", "segreg-body", *map(str, arguments)]
+        assert main(command) == 2
+        assert expected in capsys.readouterr().err

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from segreg.engine.levels import FOUND, INSIDE, normalised
+from segreg.engine.levels import INSIDE, normalised
 from segreg.engine.refinement import refine_displacement
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.resolutions import Resolutions
@@ -70,8 +72,9 @@ def test_a_body_found_in_the_images_goes_its_own_way():
     )
     body = plan_regions(*sides, "identity")
     fields = []
-    for steps in (INSIDE, FOUND):
+    for found in (False, True):
         fields.append(start.copy())
+        steps = replace(INSIDE, found=found)
         done = refine_displacement(fields[-1], body, TO_MOVING, SPACING, steps=steps)
         assert "one body" in done.reason
         assert error(fields[-1], truth, plan) < 0.3

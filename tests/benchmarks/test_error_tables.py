@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.inside_tables import inside_section, landmarks_section
+from benchmarks.error_tables import inside_section, landmarks_section
 from tests.benchmarks.records import head
 
 
@@ -27,8 +27,8 @@ def test_inside_is_the_mean_over_fields() -> None:
         head("inside") | {"cases": [*ours, other, inside_case("ct", 2, "greedy")]}
     )
     names, _, row = table_of(section)
-    assert names == ["image", "fields", "segreg", "greedy"]
-    assert row == ["ct", "2", "0.30 / 1.50, 3.0 s", "0.66 / 1.64, 8.0 s"]
+    assert names == ["image", "fields", "segreg", "Greedy"]
+    assert row == ["ct", "2", "0.30 / 1.50, 3.0 s", "0.66 / 1.64, 8.0 s (1 of 2)"]
 
 
 def test_landmarks_by_part_and_tool() -> None:
@@ -37,12 +37,20 @@ def test_landmarks_by_part_and_tool() -> None:
             part: {"landmarks": 51, "before_mm": 35.27, "mean_mm": mm}
             for part, mm in parts.items()
         }
-        return {"dataset": "lung", "name": name, "pairs": 2, "median": 2.0, "parts": errors}
+        return {
+            "dataset": "lung", "name": name, "pairs": 2, "median": 2.0, "parts": errors,
+            "failed": [],
+        }  # fmt: skip
 
-    failed = {"dataset": "lung", "name": "Broken", "pairs": 2}
-    cases = [case("segreg", upper=1.25, lower=1.5), case("Greedy", upper=1.75), failed]
+    half = case("Half", upper=1.0)
+    half["failed"] = [{"pair": "second"}]
+    half["parts"]["upper"] |= {"landmarks": 20, "before_mm": 12.0}
+    broken = {"dataset": "lung", "name": "Broken", "pairs": 2, "failed": [{}, {}]}
+    cases = [case("segreg", upper=1.25, lower=1.5), case("Greedy", upper=1.75), half, broken]
     section = landmarks_section(head("landmarks") | {"threads": 2, "cases": cases})
     names, _, upper, lower = table_of(section)
-    assert names == ["data", "where", "pairs", "landmarks", "before", "segreg", "Greedy", "Broken"]
-    assert upper == ["lung", "upper", "2", "51", "35.27", "1.25, 2.0 s", "1.75, 2.0 s", "-"]
-    assert lower == ["lung", "lower", "2", "51", "35.27", "1.50, 2.0 s", "-", "-"]
+    assert names[:5] == ["data", "where", "pairs", "landmarks", "before"]
+    assert names[5:] == ["segreg", "Greedy", "Half", "Broken"]
+    assert upper[:5] == ["lung", "upper", "2", "51", "35.27"]
+    assert upper[5:] == ["1.25, 2.0 s", "1.75, 2.0 s", "1.00, 2.0 s (1 of 2)", "-"]
+    assert lower == ["lung", "lower", "2", "51", "35.27", "1.50, 2.0 s", "-", "-", "-"]
