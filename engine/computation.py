@@ -14,7 +14,7 @@ from segreg.engine.labels import LabelScheme
 from segreg.engine.levels import FOUND, GUESSED, INSIDE
 from segreg.engine.pipeline import Pipeline, Progress
 from segreg.engine.quality import Quality, Thresholds, judge
-from segreg.engine.refinement import OFF, Refinement, refine_displacement
+from segreg.engine.refinement import OFF, Refinement, follow_outlines, refine_displacement
 from segreg.engine.regions import RegionPlan, Side, plan_regions
 from segreg.engine.result import Provenance
 from segreg.engine.seams import Blending, repair_seams
@@ -69,18 +69,23 @@ def compute_pair(pipeline: Pipeline, arrays: dict[str, Array], task: Task) -> Co
         plan, task.provenance.passes, watch, task.progress, task.blending, notes, body
     )
     to_moving = grid_map(fixed.affine, moving.affine)
+    spacing = np.array(fixed.spacing), np.array(moving.spacing)
     refinement = Refinement()
     if task.provenance.refine != OFF:
         with watch.stage("refine"):
             refinement = refine_displacement(
-                displacement, plan, to_moving,
-                (np.array(fixed.spacing), np.array(moving.spacing)), task.provenance.refine,
+                displacement, plan, to_moving, spacing, task.provenance.refine,
                 BELIEVED.get(task.provenance.label_sources, GUESSED),
             )  # fmt: skip
     folds_repaired = 0
     if task.provenance.repair:
         with watch.stage("repair"):
             folds_repaired = repair_seams(displacement, plan, to_moving, fixed.spacing)
+        if folds_repaired and refinement.outline_iterations and _labels_given(task):
+            with watch.stage("refine"):
+                follow_outlines(displacement, plan, to_moving, spacing)
+            with watch.stage("repair"):
+                folds_repaired += repair_seams(displacement, plan, to_moving, fixed.spacing)
     with watch.stage("warp"):
         image, mode = arrays["moving"][None, None], task.provenance.interpolation
         warped = warp(image, displacement, affine=to_moving, mode=mode)[0, 0]
@@ -104,6 +109,11 @@ def compute_pair(pipeline: Pipeline, arrays: dict[str, Array], task: Task) -> Co
     }  # fmt: skip
     said = tuple(dict.fromkeys(notes))
     return Computed(results, quality, refinement, folds_repaired, said)
+
+
+def _labels_given(task: Task) -> bool:
+    """Whether outlines are to be believed voxel by voxel."""
+    return BELIEVED.get(task.provenance.label_sources) is INSIDE
 
 
 def _plan(task: Task, arrays: dict[str, Array], initial_map: str) -> RegionPlan:

@@ -40,6 +40,7 @@ ALONE_VOXELS, ALONE_LIMITS = 3e7, (8, 20)
 # deep in one.
 LEAST_DEEP = 0.35
 COARSENINGS = (8, 4, 2)
+OUTLINES_AGAIN = 4  # steps after folds were opened
 REACH = 16.0  # smallest spacings around the regions that are refined; over them changes fade
 # Squared local correlation below which the images have no texture in common.
 NO_TEXTURE = 0.03
@@ -116,13 +117,9 @@ def refine_displacement(
     """
     if refine == OFF:
         return Refinement()
-    frame = Frame.around(plan.fixed.stats, plan.fixed.image.shape, spacing[0], REACH)
-    fixed, moving = normalised(plan.fixed), normalised(plan.moving)
-    fixed = Source(frame.cut(fixed.image), frame.cut(fixed.regions))
-    start, through = frame.cut(displacement[0]), frame.shift(to_moving)
+    frame, pair = _framed(plan, to_moving, spacing)
+    start = frame.cut(displacement[0])
     field = start.copy()
-    filled = int(plan.fixed.stats.voxels[1:].sum()) == plan.fixed.image.size
-    pair = Resolutions(fixed, moving, through, spacing, len(plan.maps), filled)
     native = pair.level(1)
     before, overlapped = native.measure(field), pair.dice(field)
     measured = before.similarity, overlapped
@@ -138,6 +135,41 @@ def refine_displacement(
         (before.outline_error, after.outline_error),
         reason,
     )
+
+
+def follow_outlines(
+    displacement: FloatArray,
+    plan: RegionPlan,
+    to_moving: NDArray[np.float64],
+    spacing: tuple[NDArray[np.float64], NDArray[np.float64]],
+    count: int = OUTLINES_AGAIN,
+) -> int:
+    """Up to ``count`` steps on outlines alone, as ``refine_displacement`` ends with, in place.
+
+    Opening folds moves outlines that had been matched; these steps bring them back. Returns how
+    many were taken; parameters as there.
+    """
+    frame, pair = _framed(plan, to_moving, spacing)
+    start = frame.cut(displacement[0])
+    field = start.copy()
+    taken = pair.level(1).fit(field, count)
+    field -= start
+    frame.add(field, displacement[0])
+    return taken
+
+
+def _framed(
+    plan: RegionPlan,
+    to_moving: NDArray[np.float64],
+    spacing: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> tuple[Frame, Resolutions]:
+    """The part of the grid around the regions, and both sides in it."""
+    frame = Frame.around(plan.fixed.stats, plan.fixed.image.shape, spacing[0], REACH)
+    fixed, moving = normalised(plan.fixed), normalised(plan.moving)
+    fixed = Source(frame.cut(fixed.image), frame.cut(fixed.regions))
+    filled = int(plan.fixed.stats.voxels[1:].sum()) == plan.fixed.image.size
+    through = frame.shift(to_moving)
+    return frame, Resolutions(fixed, moving, through, spacing, len(plan.maps), filled)
 
 
 @dataclass(frozen=True)
